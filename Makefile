@@ -1,12 +1,13 @@
-# `make` lists the targets. Everything is installed in .venv and fetched into data/; nothing else is touched.
+# `make` lists the targets. Everything is installed in .venv and fetched into data/; only a missing python3-venv is added to the system (as root).
 
 PYTHON ?= python3
-PIPFLAGS ?= -qq# -v shows what pip does
+PIPFLAGS ?= -qq# empty shows what pip does
 ARGS ?=# for pytest: make test ARGS="-k shards -x"
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install $(PIPFLAGS) --disable-pip-version-check -c constraints.txt
+failed = { echo "the installation failed (above); 'make $(1) PIPFLAGS=' shows more" >&2; exit 1; }
 benchmarks = $(patsubst benchmarks/%.py,benchmarks.%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
 
 .PHONY: help run test lint bench setup setup-all data lock clean
@@ -41,12 +42,12 @@ clean: ## Remove what make built and fetched; results (out/, .omnicurate/) stay
 # Stamps: an install is redone when what it was made from has changed. The full set contains the quickstart's.
 $(VENV)/.quickstart: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing Omnicurate for the quickstart in $(VENV) (the first time, some 350 MB are downloaded)"
-	@$(INSTALL) -e '.[audio,offline]'
+	@$(INSTALL) -e '.[audio,offline]' || $(call failed,setup)
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing Omnicurate with all extras and the tools for development in $(VENV)"
-	@$(INSTALL) -e '.[all,dev]'
+	@$(INSTALL) -e '.[all,dev]' || $(call failed,setup-all)
 	@touch $(VENV)/.quickstart $@
 
 # Debian and Ubuntu ship Python without the part that makes environments.
