@@ -1,0 +1,1 @@
+"""What runs: plan, engine, ledger, pack, inspection and the command line."""

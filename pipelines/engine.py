@@ -1,0 +1,457 @@
+"""The engine: runs the nodes of a plan, unit by unit, on an executor.
+
+A unit's job is ready when its parents have committed; deeper nodes go first; what the ledger has is not done again.
+The driver holds one small record per unit, never a row.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+from pipelines.executors import Death, Executor, Failure, Ticket
+from pipelines.ledger import Commit, Ledger, Reading, StepTally, View
+from pipelines.plan import Node, Plan, Step
+from pipelines.unit import DEADLY, Done, Job, listed_units
+from schemas.digest import digest, fingerprint
+from schemas.errors import DataError, RunError
+from schemas.recipe import ErrorBudget
+from schemas.store import Store
+from stages.base import Batch, Combine, Needs, Origin, Source
+
+UnitId: TypeAlias = tuple[int, ...]
+OnCommit: TypeAlias = "Callable[[Commit], None]"
+_DEATHS_ALONE = 3
+_FRUITLESS_DEATHS = 5
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes (the progress display, the log)."""
+
+    def submitted(self, run: NodeRun, reused: bool) -> None: ...
+    def committed(self, run: NodeRun, done: Done, reused: bool) -> None: ...
+    def died(self, run: NodeRun, death: Death, row: int | None) -> None: ...
+    def tick(self) -> None: ...
+
+
+@dataclass
+class Tally:
+    """What a step did in the whole run."""
+
+    read: int = 0
+    kept: int = 0
+    errors: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def add(self, unit: StepTally) -> None:
+        """Count a unit in."""
+        self.read += unit.read
+        self.kept += unit.kept
+        self.errors += unit.errors
+        self.rejected.update(unit.rejected)
+
+
+class NodeRun:
+    """A node while it runs: takes units from its parents, makes jobs, hands units on."""
+
+    def __init__(self, engine: Engine, node: Node) -> None:
+        self.engine = engine
+        self.node = node
+        self.consumers: list[tuple[NodeRun, int]] = []
+        self.units: dict[UnitId, View] = {}
+        self.commits: dict[UnitId, Commit] = {}
+        self.tallies: dict[str, Tally] = {step.name: Tally() for step in node.steps}
+        self.jobs = 0
+        self.reused = 0
+        self.open = 0
+        self.open_parents = len(node.parents)
+        self.done = False
+
+    def start(self) -> None:
+        """Called once, before any unit arrives."""
+
+    def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
+        """A unit of a parent is there."""
+        raise NotImplementedError
+
+    def on_parents_done(self) -> None:
+        """All units of all parents have arrived."""
+
+    def emit(self, unit: UnitId, view: View) -> None:
+        """Hand a finished unit on."""
+        self.units[unit] = view
+        for consumer, slot in self.consumers:
+            consumer.on_unit(slot, unit, view)
+
+    def submit(self, unit: UnitId, job: Job, then: OnCommit, tally: bool = True, model: str | None = None) -> None:
+        """Have a job done, or find that it has been."""
+        self.jobs += 1
+        self.open += 1
+        self.engine.submit(self, unit, job, then, tally, model)
+
+    def ordered(self) -> list[View]:
+        """The finished units in unit order."""
+        return [self.units[unit] for unit in sorted(self.units)]
+
+    def reading(self, view: View, steps: tuple[Step, ...]) -> tuple[Reading, list[Any]]:
+        """What the steps read of a unit, and all that decides their result."""
+        written: set[str] = set()
+        paths: list[str] = []
+        parts: list[str] = []
+        for step in steps:
+            reads = step.stage.reads()
+            paths += [p for p in reads.fields if p != "key" and p.split(".")[0] not in written]
+            parts += reads.parts
+            written |= step.columns_written().keys()
+        reading, digests = view.read(paths, parts)
+        return reading, [[step.spec for step in steps], digests, view.base.digests["key"], view.live]
+
+
+class SourceRun(NodeRun):
+    """Cuts the input into groups of origins; each group's job makes one or more units."""
+
+    def start(self) -> None:
+        [step] = self.node.steps
+        stage = step.stage
+        assert isinstance(stage, Source)
+        self._step = step
+        self._groups = list(enumerate(group_origins(stage.origins(), stage.unit)))
+        self._left = self.engine.limit
+        if not self._groups:
+            raise DataError(f"{step.use} in the flow {self.node.flow!r} found no input", "check its path")
+        if self._left is None:
+            for index, group in self._groups:
+                self._read(index, group)
+        else:
+            self._read(*self._groups.pop(0))
+
+    def _read(self, index: int, group: list[Origin]) -> None:
+        fp = fingerprint(["source", self._step.spec, [list(origin) for origin in group], self._left])
+        job = Job(fp, "source", (self._step,), inputs={"origins": group, "limit": self._left})
+        self.submit((self.node.index, index), job, lambda commit: self._listed(index, commit), tally=False)
+
+    def _listed(self, index: int, listing: Commit) -> None:
+        for i, unit in enumerate(listed_units(self.engine.ledger, listing)):
+            self.engine.count(self, (self.node.index, index, i), unit)
+            self.emit((self.node.index, index, i), View(unit))
+        if self._left is not None:
+            self._left -= listing.live_rows
+            if self._left > 0 and self._groups:
+                self._read(*self._groups.pop(0))
+
+
+def group_origins(origins: Iterator[Origin], unit: int) -> list[list[Origin]]:
+    """Origins of one sample each are grouped to about a unit; where groups end depends on names alone.
+
+    So a file that is added changes its own group and no other (content-defined chunking).
+    """
+    groups: list[list[Origin]] = []
+    group: list[Origin] = []
+    for origin in origins:
+        if origin.many:
+            groups.append([origin])
+            continue
+        group.append(origin)
+        boundary = int.from_bytes(digest(origin.name.encode())[:4], "little") % max(1, unit // 2) == 0
+        if len(group) >= unit or (boundary and len(group) >= unit // 4):
+            groups.append(group)
+            group = []
+    return [*groups, group] if group else groups
+
+
+class RowsRun(NodeRun):
+    """Row stages: a layer on each unit."""
+
+    def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
+        if not view.live_rows:
+            self.emit(unit, view)
+            return
+        reading, basis = self.reading(view, self.node.steps)
+        job = Job(fingerprint([self.node.kind, basis]), self.node.kind, self.node.steps, reading)
+        stage = self.node.steps[0].stage
+        model = stage.model if isinstance(stage, Batch) else None
+        self.submit(unit, job, lambda commit: self.emit(unit, view.over(commit)), model=model)
+
+
+class ExpandRun(NodeRun):
+    """An expand: each unit becomes the parent of a new base."""
+
+    def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
+        if not view.live_rows:
+            return
+        reading, basis = self.reading(view, self.node.steps)
+        job = Job(fingerprint(["expand", basis]), "expand", self.node.steps, reading)
+        self.submit(unit, job, lambda commit: self.emit(unit, View(commit, parent=view)))
+
+
+class GatherRun(NodeRun):
+    """A gather: summaries of the units, one merge, then a layer on each unit."""
+
+    def __init__(self, engine: Engine, node: Node) -> None:
+        super().__init__(engine, node)
+        self._inputs: dict[UnitId, View] = {}
+        self._partials: dict[UnitId, Commit] = {}
+
+    def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
+        if not view.live_rows:
+            self.emit(unit, view)
+            return
+        self._inputs[unit] = view
+        reading, basis = self.reading(view, self.node.steps)
+        job = Job(fingerprint(["partial", basis]), "partial", self.node.steps, reading)
+        self.submit(unit, job, lambda commit: self._partials.update({unit: commit}), tally=False)
+
+    def on_parents_done(self) -> None:
+        self.engine.when_idle(self, self._merge)
+
+    def _merge(self) -> None:
+        if not self._partials:
+            return
+        partials = [self._partials[unit] for unit in sorted(self._partials)]
+        [step] = self.node.steps
+        fp = fingerprint(["merge", step.spec, [commit.content for commit in partials]])
+        job = Job(fp, "merge", self.node.steps, inputs={"partials": [commit.fp for commit in partials]})
+        self.submit((self.node.index,), job, self._apply, tally=False)
+
+    def _apply(self, merged: Commit) -> None:
+        for unit, view in sorted(self._inputs.items()):
+            reading, basis = self.reading(view, self.node.steps)
+            job = Job(fingerprint(["apply", basis, merged.content]), "apply", self.node.steps, reading, {"merged": merged.fp})
+            self.submit(unit, job, lambda commit, unit=unit, view=view: self.emit(unit, view.over(commit)))
+
+
+class UnionRun(NodeRun):
+    """A union: views pass through; nothing is copied."""
+
+    def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
+        self.emit((self.node.index, parent, *unit), view)
+
+
+class CombineRun(NodeRun):
+    """A combine: every unit is cut into buckets by the hash of a column, then each bucket becomes a new unit."""
+
+    def __init__(self, engine: Engine, node: Node) -> None:
+        super().__init__(engine, node)
+        self._scattered: dict[tuple[int, UnitId], Commit] = {}
+
+    def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
+        if not view.live_rows:
+            return
+        [step] = self.node.steps
+        assert isinstance(step.stage, Combine)
+        source = self.node.parents[parent]
+        on, buckets = step.stage.on(self.node.input_names[parent]), step.stage.buckets
+        reading, digests = view.read([name for name in source.types], None)
+        fp = fingerprint(["scatter", on, buckets, digests, view.base.digests["key"], view.live])
+        inputs = {"types": source.types, "on": on, "buckets": buckets}
+        job = Job(fp, "scatter", reading=reading, inputs=inputs)
+        key = (parent, unit)
+        self.submit(unit, job, lambda commit: self._scattered.update({key: commit}), tally=False)
+
+    def on_parents_done(self) -> None:
+        self.engine.when_idle(self, self._combine)
+
+    def _combine(self) -> None:
+        [step] = self.node.steps
+        assert isinstance(step.stage, Combine)
+        for bucket in range(step.stage.buckets):
+            inputs = {
+                name: [
+                    (commit.fp, commit.facts["groups"][bucket])
+                    for key, commit in sorted(self._scattered.items())
+                    if key[0] == slot and commit.facts["groups"][bucket] >= 0
+                ]
+                for slot, name in enumerate(self.node.input_names)
+            }
+            if not any(inputs.values()):
+                continue
+            contents = {name: [fp for fp, _ in pieces] for name, pieces in inputs.items()}
+            fp = fingerprint(["bucket", step.spec, bucket, contents])
+            types = {name: p.types for name, p in zip(self.node.input_names, self.node.parents, strict=True)}
+            job = Job(fp, "bucket", (step,), inputs={"pieces": inputs, "types": types, "result": self.node.types})
+            unit = (self.node.index, bucket)
+            self.submit(unit, job, lambda commit, unit=unit: self.emit(unit, View(commit)))
+
+
+@dataclass
+class _Submission:
+    run: NodeRun
+    then: OnCommit
+    tally: bool
+    unit: UnitId
+
+
+class Engine:
+    """Runs a plan to its end.
+
+    executor None: nothing is done, only found (for `plan`). limit: samples to read of each source.
+    """
+
+    def __init__(
+        self, plan: Plan, store: Store, executor: Executor | None, watcher: Watcher, limit: int | None = None
+    ) -> None:
+        from pipelines.pack import PackRun
+
+        self.plan = plan
+        self.store = store
+        self.ledger = Ledger(store)
+        self.executor = executor
+        self.watcher = watcher
+        self.limit = limit
+        self.used: set[str] = set()
+        self.media: set[str] = set()
+        self._ready: dict[tuple[str | None, Needs], list[tuple[Any, int, Ticket]]] = {}
+        self._flying = 0
+        self._sequence = 0
+        self._idle: dict[int, Callable[[], None]] = {}
+        kinds: dict[str, type[NodeRun]] = {
+            "source": SourceRun,
+            "rows": RowsRun,
+            "batch": RowsRun,
+            "expand": ExpandRun,
+            "gather": GatherRun,
+            "combine": CombineRun,
+            "union": UnionRun,
+            "pack": PackRun,
+        }
+        self.runs = [kinds[node.kind](self, node) for node in plan.nodes]
+        for run in self.runs:
+            for slot, parent in enumerate(run.node.parents):
+                self.runs[parent.index].consumers.append((run, slot))
+
+    def run(self) -> None:
+        """Do everything. Raises OmnicurateError when the run cannot go on."""
+        for run in self.runs:
+            run.start()
+        self._settle()
+        while self._ready_count() or self._flying:
+            self._launch()
+            assert self.executor is not None
+            for ticket, outcome in self.executor.wait(0.2):
+                self._flying -= 1
+                self._finish(ticket, outcome)
+            self._settle()
+            self.watcher.tick()
+        if self.executor is not None:
+            unfinished = [run.node.name for run in self.runs if not run.done]
+            if unfinished:
+                raise RunError(f"the run ended with unfinished work: {', '.join(unfinished)}", "please report this")
+
+    def submit(
+        self, run: NodeRun, unit: UnitId, job: Job, then: OnCommit, tally: bool, model: str | None
+    ) -> None:
+        """Called by node runs: find the commit, or queue the job."""
+        submission = _Submission(run, then, tally, unit)
+        found = self.ledger.find(job.fp)
+        if found is not None and run.node.output is not None and not run.still_there(found):  # type: ignore[attr-defined]
+            found = None
+        self.watcher.submitted(run, found is not None)
+        if found is not None:
+            run.reused += 1
+            self._committed(submission, Done(found), reused=True)
+        elif self.executor is not None:
+            needs = run.node.needs if model is None else self.plan.models[model].needs
+            self._queue(Ticket(job, needs, model, submission))
+
+    def when_idle(self, run: NodeRun, action: Callable[[], None]) -> None:
+        """Call back once, when the run has no open jobs."""
+        self._idle[run.node.index] = action
+
+    def count(self, run: NodeRun, unit: UnitId, commit: Commit) -> None:
+        """Take a commit's tallies into the books."""
+        run.commits[unit] = commit
+        self.used.add(commit.fp)
+        self.media.update(commit.media)
+        for unit_tally in commit.steps:
+            run.tallies[unit_tally.step].add(unit_tally)
+
+    def _queue(self, ticket: Ticket) -> None:
+        submission: _Submission = ticket.owner
+        self._sequence += 1
+        rank = (-submission.run.node.index, submission.unit)
+        heapq.heappush(self._ready.setdefault((ticket.model, ticket.needs), []), (rank, self._sequence, ticket))
+
+    def _ready_count(self) -> int:
+        return sum(map(len, self._ready.values()))
+
+    def _launch(self) -> None:
+        assert self.executor is not None
+        for queue in sorted((q for q in self._ready.values() if q), key=lambda q: q[0][0]):
+            while queue and self.executor.room(queue[0][2]):
+                self.executor.start(heapq.heappop(queue)[2])
+                self._flying += 1
+
+    def _finish(self, ticket: Ticket, outcome: Any) -> None:
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        if isinstance(outcome, Death):
+            self._retry(ticket, outcome)
+        else:
+            self._committed(ticket.owner, outcome, reused=False)
+
+    def _retry(self, ticket: Ticket, death: Death) -> None:
+        """A worker died: try again, with the rows it held one by one, and reject the one that kills three alone."""
+        run = ticket.owner.run
+        convicted = None
+        if death.counts:
+            if not death.rows:
+                ticket.fruitless += 1
+                if ticket.fruitless >= _FRUITLESS_DEATHS:
+                    message = f"workers keep dying in {run.node.name} before they begin: {death.text}"
+                    raise RunError(message, "out of memory, or a broken native library; see the log")
+            if len(death.rows) == 1:
+                [row] = death.rows
+                ticket.deaths[row] = ticket.deaths.get(row, 0) + 1
+                if ticket.deaths[row] >= _DEATHS_ALONE:
+                    convicted = row
+        job = ticket.job
+        deadly = job.deadly | ({convicted} if convicted is not None else set())
+        ticket.job = replace(job, alone=job.alone | set(death.rows), deadly=deadly)
+        self.watcher.died(run, death, convicted)
+        self._queue(ticket)
+
+    def _committed(self, submission: _Submission, done: Done, reused: bool) -> None:
+        run, commit = submission.run, done.commit
+        run.open -= 1
+        self.used.add(commit.fp)
+        self.media.update(commit.media)
+        if submission.tally:
+            self.count(run, submission.unit, commit)
+        self.watcher.committed(run, done, reused)
+        submission.then(commit)
+        _check_budget(run, self.plan.recipe.errors)
+
+    def _settle(self) -> None:
+        """Let nodes whose parents are done go on, until nothing changes."""
+        changed = True
+        while changed:
+            changed = False
+            for run in self.runs:
+                if run.done or run.open or run.open_parents:
+                    continue
+                action = self._idle.pop(run.node.index, None)
+                changed = True
+                if action is not None:
+                    action()
+                    continue
+                run.done = True
+                for consumer, _ in run.consumers:
+                    consumer.open_parents -= 1
+                    if not consumer.open_parents:
+                        consumer.on_parents_done()
+
+
+def _check_budget(run: NodeRun, budget: ErrorBudget) -> None:
+    for name, tally in run.tallies.items():
+        if tally.errors > budget.at_least and tally.errors > budget.share * tally.read:
+            kinds = ", ".join(f"{n} {reason}" for reason, n in tally.rejected.most_common() if n)
+            raise RunError(
+                f"the step {name} of {run.node.flow!r} lost {tally.errors} of {tally.read} samples to exceptions ({kinds})",
+                "the log shows the first ones; `errors: {share: …}` in the recipe sets how many are allowed",
+            )
+
+
+__all__ = ["DEADLY", "Engine", "NodeRun", "Tally", "Watcher", "group_origins"]

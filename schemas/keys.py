@@ -1,0 +1,42 @@
+"""Sample keys: `<source>/<local id>`, safe as a file name in a tar and unique in a data set.
+
+WebDataset takes everything up to the first dot of a base name as the key, so dots are escaped. Children of a
+sample are `-0003`, repeated draws `~2`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas.digest import digest
+
+MAX_BYTES = 90
+_UNSAFE = re.compile(r"[.%\x00-\x1f\x7f\\]")
+
+
+def make_key(source: str, local: str) -> str:
+    """The key of a sample: at most 90 bytes of UTF-8, no dots, no empty or hidden path components.
+
+    A longer id keeps its head and ends in 16 hex digits of its digest, so it stays unique and recognisable.
+    """
+    parts = [part for part in f"{source}/{local}".split("/") if part]
+    return _shorten("/".join(_UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in parts))
+
+
+def child_key(key: str, index: int) -> str:
+    """The key of the `index`-th child (from 0) of a sample."""
+    return _shorten(f"{key}-{index:04d}")
+
+
+def repeat_key(key: str, repeat: int) -> str:
+    """The key of a repeated draw; the first draw (0) keeps the key, the second is `~2`."""
+    return key if repeat == 0 else _shorten(f"{key}~{repeat + 1}")
+
+
+def _shorten(key: str) -> str:
+    raw = key.encode("utf-8", "surrogatepass")
+    text = raw.decode("utf-8", "replace")  # a lone surrogate cannot be written to a tar
+    if text == key and len(raw) <= MAX_BYTES:
+        return key
+    head = text.encode()[: MAX_BYTES - 17].decode("utf-8", "ignore")
+    return f"{head}_{digest(raw).hex()[:16]}"

@@ -1,0 +1,54 @@
+"""The manifest of a published data set: written last, so a data set with one is whole."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT = 1
+INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = "index", "rejected", "shards", "manifest.json", "latest"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Shard(_Model):
+    """One tar. `digest` is over its headers and part digests, so a range copy needs no read to know it."""
+
+    name: str
+    samples: int
+    bytes: int
+    digest: str
+    index_digest: str
+
+
+class StepCount(_Model):
+    """What a step did: rows in, rows out, rejects by reason."""
+
+    flow: str
+    step: str
+    use: str
+    read: int
+    kept: int
+    rejected: dict[str, int]
+
+
+class Manifest(_Model):
+    """Everything about a data set but its rows."""
+
+    format: Literal[1] = FORMAT
+    dataset: str
+    version: str
+    recipe: dict[str, Any]
+    seed: int
+    steps: list[StepCount]
+    samples: int
+    rejected: int
+    bytes: int
+    shards: list[Shard]
+    rejected_files: list[str]
+    columns: dict[str, str]
+    sources: dict[str, int]
+    licenses: dict[str, int]
