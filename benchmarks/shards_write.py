@@ -15,7 +15,7 @@ from pathlib import Path
 import webdataset
 
 from benchmarks._harness import Timing, compare, report
-from schemas.shards import Entry, ShardWriter
+from schemas.shards import ShardWriter
 
 GOAL = 12.0
 Samples = list[tuple[str, bytes, bytes]]  # key, JSON, media
@@ -40,10 +40,12 @@ def write_ours(path: Path, samples: Samples) -> None:
     """One shard, by ShardWriter."""
     with ShardWriter(path) as writer:
         for first in range(0, len(samples), BATCH):
-            entries = []
+            names: list[str] = []
+            data: list[bytes] = []
             for key, record, media in samples[first : first + BATCH]:
-                entries += [Entry(key + ".jpg", media), Entry(key + ".json", record)]
-            writer.add(entries)
+                names += (key + ".jpg", key + ".json")
+                data += (media, record)
+            writer.add_columns(names, data)
 
 
 def write_webdataset(path: Path, samples: Samples) -> None:

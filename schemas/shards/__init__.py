@@ -1,10 +1,10 @@
 """WebDataset shards: plain tars that are written fast, walked by their headers, grouped and verified."""
 
-from schemas.shards.assembler import Placed, ShardAssembler
+from schemas.shards.assembler import ShardAssembler
 from schemas.shards.header import TRAILER, entry_size, header_size, headers
 from schemas.shards.reader import SampleMembers, read_samples, samples, split_name, walk
 from schemas.shards.scan import BROKEN, Member, Reason, Skipped, TruncatedShard
-from schemas.shards.sink import Data, ShardInfo, Written, shard_digest
+from schemas.shards.sink import Data, ShardInfo, Written, WrittenColumns, shard_digest
 from schemas.shards.source import Range
 from schemas.shards.verify import Expected, Mismatch, verify
 from schemas.shards.writer import Entry, ShardWriter
@@ -17,7 +17,6 @@ __all__ = [
     "Expected",
     "Member",
     "Mismatch",
-    "Placed",
     "Range",
     "Reason",
     "SampleMembers",
@@ -27,6 +26,7 @@ __all__ = [
     "Skipped",
     "TruncatedShard",
     "Written",
+    "WrittenColumns",
     "entry_size",
     "header_size",
     "headers",

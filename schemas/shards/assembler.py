@@ -7,40 +7,29 @@ for byte and digest for digest, the shard that ShardWriter writes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from blake3 import blake3
 
 from schemas.errors import DataError, StoreError
-from schemas.shards.header import TRAILER, header_size, headers, padded
+from schemas.shards.header import header_size, headers, padded
 from schemas.shards.sink import (
     BATCH_MEMBERS,
     DIGEST_BYTES,
     Data,
     Output,
-    ShardInfo,
-    Written,
-    batches,
+    WrittenColumns,
     feed,
-    size_of,
+    sizes_of,
 )
-
-
-class Placed(NamedTuple):
-    """The data of the `place`-th member of the layout. `digest` as in Entry."""
-
-    place: int
-    data: Data
-    digest: bytes | None = None
 
 
 class ShardAssembler(Output):
     """Writes one tar whose members' `names` and `sizes` (bytes of data) are known, in any order.
 
     `target`, `sync` and the context manager as in ShardWriter. Holds some 50 bytes a member, besides its
-    name. Raises DataError for a name that no tar can hold.
+    name. `close` raises StoreError if members are missing.
     """
 
     def __init__(
@@ -59,51 +48,54 @@ class ShardAssembler(Output):
         self._digests = np.zeros((len(names), DIGEST_BYTES), np.uint8)
         self._present = np.zeros(len(names), np.bool_)
 
-    def put(self, parts: Iterable[Placed]) -> list[Written]:
-        """Write members, in any order; adjacent ones that come together are written together.
+    def put(
+        self, places: Sequence[int], data: Sequence[Data], digests: Sequence[bytes | None] | None = None
+    ) -> WrittenColumns:
+        """Write the members at these places of the layout, given in any order; neighbours go out together.
 
-        Raises DataError where data have not the planned size (their source changed), else as ShardWriter.add.
+        Raises DataError where data have not the planned size, else as ShardWriter.add_columns.
         """
-        written: list[Written] = []
-        for batch in batches(parts):
-            written += self._place(batch)
-        return written
+        sizes = sizes_of(data)
+        for place, size in zip(places, sizes, strict=True):
+            if size != self._sizes[place]:
+                raise DataError(
+                    f"{self._names[place]} has {size} bytes where {self._sizes[place]} were planned",
+                    "its source changed after it was indexed: ingest it again",
+                )
+        offsets = [self._starts[place + 1] - padded(size) for place, size in zip(places, sizes, strict=True)]
+        resolved, known = self._sink.resolve(data, digests, offsets)
+        heads = headers([self._names[place] for place in places], sizes)
+        rows = list(places)
+        self._digests[rows] = np.frombuffer(b"".join(known), np.uint8).reshape(-1, DIGEST_BYTES)
+        self._present[rows] = True
+        run: list[int] = []
+        for row in sorted(range(len(rows)), key=rows.__getitem__):
+            if run and rows[row] != rows[run[-1]] + 1:
+                self._put(rows[run[0]], run, heads, resolved, sizes)
+                run = []
+            run.append(row)
+        if run:
+            self._put(rows[run[0]], run, heads, resolved, sizes)
+        return WrittenColumns(offsets, sizes, known)
 
-    def close(self) -> ShardInfo:
-        """Write the end of the tar, wait for the disk and close. Raises StoreError if members are missing."""
+    def _summary(self) -> tuple[int, int, str]:
         missing = len(self._names) - int(self._present.sum())
         if missing:
-            self.abort()
             raise StoreError(f"{missing} of the {len(self._names)} members of a shard were never written")
         state = blake3()
         for first in range(0, len(self._names), BATCH_MEMBERS):  # 512 bytes a member were too many to keep
             chunk = slice(first, first + BATCH_MEMBERS)
             feed(state, headers(self._names[chunk], self._sizes[chunk]), map(bytes, self._digests[chunk]))
-        end = self._starts[-1]
-        self._sink.finish(end, TRAILER)
-        return ShardInfo(end + len(TRAILER), len(self._names), state.digest(DIGEST_BYTES).hex())
+        return self._starts[-1], len(self._names), state.digest(DIGEST_BYTES).hex()
 
-    def _place(self, batch: Sequence[Placed]) -> list[Written]:
-        order = sorted(range(len(batch)), key=lambda row: batch[row].place)
-        indices = [batch[row].place for row in order]
-        data = [batch[row].data for row in order]
-        sizes = list(map(size_of, data))
-        for index, size in zip(indices, sizes, strict=True):
-            if size != self._sizes[index]:
-                raise DataError(
-                    f"{self._names[index]} has {size} bytes where {self._sizes[index]} were planned",
-                    "its source changed after it was indexed: ingest it again",
-                )
-        offsets = [self._starts[index + 1] - padded(size) for index, size in zip(indices, sizes, strict=True)]
-        resolved, digests = self._sink.resolve(data, [batch[row].digest for row in order], offsets)
-        heads = headers([self._names[index] for index in indices], sizes)
-        self._digests[indices] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
-        self._present[indices] = True
-        first = 0
-        for after in range(1, len(indices) + 1):
-            if after == len(indices) or indices[after] != indices[after - 1] + 1:
-                run = slice(first, after)
-                self._sink.put(self._starts[indices[first]], heads[run], resolved[run], sizes[run])
-                first = after
-        written = dict(zip(order, map(Written, offsets, sizes, digests), strict=True))
-        return [written[row] for row in range(len(batch))]
+    def _put(
+        self,
+        place: int,
+        run: Sequence[int],
+        heads: Sequence[bytes],
+        data: Sequence[Data | None],
+        sizes: Sequence[int],
+    ) -> None:
+        self._sink.put(
+            self._starts[place], [heads[row] for row in run], [data[row] for row in run], [sizes[row] for row in run]
+        )

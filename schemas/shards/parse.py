@@ -19,9 +19,7 @@ EXTENDED = frozenset((b"x", b"g", b"X", b"L", b"K"))  # their data describe the 
 WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))  # whatever their size field says
 SPARSE = b"S"
 
-_POSIX_MAGIC, _GNU_MAGIC = (
-    int.from_bytes(b"\0" + magic, "little") for magic in (b"ustar\x0000"[:7], b"ustar  ")
-)
+_POSIX_MAGIC, _GNU_MAGIC = (int.from_bytes(b"\0" + magic, "little") for magic in (b"ustar\x0000", b"ustar  "))
 _SIZE_WEIGHTS = 8 ** np.arange(10, -1, -1, dtype=np.int64)
 _CHECKSUM_WEIGHTS = 8 ** np.arange(5, -1, -1, dtype=np.int64)
 
@@ -55,8 +53,7 @@ def parse(block: bytes) -> Header:
     """One header block. Raises BadHeader."""
     stated = _number(block[148:156])
     counted = block[:148] + b" " * 8 + block[156:]
-    # The low half of Adler-32 is the sum of the bytes plus one, modulo 65521; some old tars summed signed
-    # bytes.
+    # The low half of Adler-32 is the sum of the bytes plus one, modulo 65521. Some old tars summed signed bytes.
     if zlib.adler32(counted) & 0xFFFF != (stated + 1) % 65521 and stated != sum(
         byte - 256 * (byte > 127) for byte in counted
     ):
@@ -74,8 +71,7 @@ def parse(block: bytes) -> Header:
 
 
 def text(field: bytes) -> str:
-    """A field up to its NUL. Bytes that are not UTF-8 become \\xNN: every name is text, and no two are
-    one."""
+    """A field up to its NUL. Bytes that are not UTF-8 become \\xNN, so that every name is text."""
     return field.partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
 
@@ -105,19 +101,20 @@ def plain_members(data: memoryview, offset: int) -> Plain | None:
     rows = np.flatnonzero((magic == _POSIX_MAGIC) | (magic == _GNU_MAGIC))
     if not len(rows) or rows[0]:
         return None
-    heads = blocks[rows]
+    heads = blocks.take(rows, axis=0)
     digits = heads[:, 124:135] - np.uint8(48)
     sums = heads[:, 148:154] - np.uint8(48)
-    total = heads.sum(1, dtype=np.int64) - heads[:, 148:156].sum(1, dtype=np.int64) + 8 * 32
+    heads[:, 148:156] = 32  # the checksum counts its own field as spaces
+    total = heads.sum(1, dtype=np.uint16)  # modulo 65536: four times as fast, and what exceeds it is no text
     good = (
         (heads[:, 156] == ord("0"))
         & (heads[:, 345] == 0)
         & (heads[:, 0] != 0)
         & (heads[:, 135] <= 32)
-        & (digits.max(1) < 8)
-        & (sums.max(1) < 8)
-        & (sums @ _CHECKSUM_WEIGHTS == total)
+        & ((sums @ _CHECKSUM_WEIGHTS).astype(np.uint16) == total)
     )
+    good[np.flatnonzero(digits > 7) // digits.shape[1]] = False  # ten times as fast as a maximum by rows
+    good[np.flatnonzero(sums > 7) // sums.shape[1]] = False
     sizes = digits @ _SIZE_WEIGHTS
     after = rows + 1 + -(-sizes // BLOCK)
     if not good.all() or (rows[1:] != after[:-1]).any():
@@ -126,14 +123,10 @@ def plain_members(data: memoryview, offset: int) -> Plain | None:
         if not len(rows):
             return None
     names = _names(heads)
-    return Plain(
-        names, ((rows + 1) * BLOCK + offset).tolist(), sizes.tolist(), int(after[-1]) * BLOCK + offset
-    )
+    return Plain(names, ((rows + 1) * BLOCK + offset).tolist(), sizes.tolist(), int(after[-1]) * BLOCK + offset)
 
 
-def _chain(
-    rows: npt.NDArray[np.int64], after: npt.NDArray[np.int64], good: npt.NDArray[np.bool_]
-) -> list[int]:
+def _chain(rows: npt.NDArray[np.int64], after: npt.NDArray[np.int64], good: npt.NDArray[np.bool_]) -> list[int]:
     """Positions in `rows` of the headers that follow one another from block 0 on."""
     known = {row: position for position, row in enumerate(rows.tolist())}
     following, fine = after.tolist(), good.tolist()

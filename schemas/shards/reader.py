@@ -48,6 +48,7 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
     """
     window = Window(path)
     key, sample = "", dict[str, bytes]()
+    usual = set[str]()
     try:
         for found in scan(window):
             if isinstance(found, Skipped):
@@ -58,26 +59,22 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
                     yield key, sample
                 raise TruncatedShard(window.name, found.offset, found.reason)
             buffer, base = window.buffer, window.base
-            end = base + len(buffer)
             for name, start, size in zip(found.names, found.starts, found.sizes, strict=True):
-                head, _, extension = name.partition(
-                    "."
-                )  # split_name, inlined for names without dots in folders
-                if not extension or "/" in extension or not head or head[-1] == "/" or name.startswith("__"):
+                head, _, extension = name.partition(".")
+                # split_name says the same for an extension that it gave before and a common sort of key
+                if extension not in usual or not head or head[-1] == "/" or head[0] == "_":
                     head, extension = split_name(name)
                     if not head:
                         continue
+                    usual.add(extension)
                 if head != key:
                     if sample:
                         yield key, sample
                     key, sample = head, {}
-                extension = extension.lower()
-                if extension in sample:
+                elif extension in sample:
                     raise DataError(f"{window.name} holds {name} twice", "`samples` tells such samples apart")
-                at = start - base
-                sample[extension] = (
-                    buffer[at : at + size] if start + size <= end else window.read(start, size)
-                )
+                data = buffer[start - base : start - base + size]
+                sample[extension] = data if len(data) == size else window.read(start, size)
         if sample:
             yield key, sample
     finally:

@@ -81,7 +81,7 @@ def scan(window: Window) -> Iterator[parse.Plain | Skipped]:
     while True:
         view = window.view(offset, BLOCK)
         if len(view) < BLOCK:
-            yield Skipped("", "truncated", offset)
+            yield Skipped("", "truncated", min(offset, window.size))
             return
         if view[0] == 0 and not any(view[:BLOCK]):
             yield from _after_end(window, offset)
@@ -136,9 +136,7 @@ def _member(window: Window, offset: int, common: dict[str, bytes]) -> tuple[pars
             elif head.kind != b"K":
                 records.update(parse.pax_records(body))
         records = common | records
-        name = (
-            parse.text(records.get("GNU.sparse.name") or records.get("path") or b"") or long_name or head.name
-        )
+        name = parse.text(records.get("GNU.sparse.name") or records.get("path") or b"") or long_name or head.name
         size = _size(records["size"]) if "size" in records else head.size
     except parse.BadHeader:
         return Skipped("", "bad_header", start), offset

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from schemas.errors import DataError
 
-LARGE = 1 << 20  # bytes read at once where members are small: one read holds many headers
+LARGE = 2 << 20  # bytes read at once where members are small: one read holds many headers
 SMALL = 4 << 10  # ... and where they are large: their data are passed over
 _LARGE_MEMBER = 32 << 10
 

@@ -8,17 +8,19 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from schemas.shards.header import TRAILER, headers, padded
+from schemas.shards.header import BLOCK, headers
 from schemas.shards.sink import (
+    BATCH_BYTES,
+    BATCH_MEMBERS,
     DIGEST_BYTES,
     Data,
     Output,
-    ShardInfo,
     Written,
-    batches,
+    WrittenColumns,
     feed,
-    size_of,
+    sizes_of,
 )
+from schemas.shards.source import Range
 
 
 class Entry(NamedTuple):
@@ -46,35 +48,47 @@ class ShardWriter(Output):
         self._digest = blake3()
 
     def add(self, entries: Iterable[Entry]) -> list[Written]:
-        """Append members; says where their data will be. A call costs some 50 us, so give it many entries.
+        """Append members; says where their data will be. Takes from an iterator some 4 MiB at a time.
 
-        Entries are taken from an iterator about 4 MiB at a time. Raises DataError for a name that no tar can
-        hold or a Range beyond the end of its file, and OSError when the disk is full; the shard is then lost.
+        Raises as `add_columns` does.
         """
         written: list[Written] = []
-        for batch in batches(entries):
-            written += self._append(batch)
+        batch: list[Entry] = []
+        total = 0
+        for entry in entries:
+            batch.append(entry)
+            total += 0 if isinstance(entry.data, Range) else len(entry.data)
+            if total >= BATCH_BYTES or len(batch) == BATCH_MEMBERS:
+                written += map(Written, *self.add_columns(*zip(*batch, strict=True)))
+                batch, total = [], 0
+        if batch:
+            written += map(Written, *self.add_columns(*zip(*batch, strict=True)))
         return written
 
-    def close(self) -> ShardInfo:
-        """Write the end of the tar, wait for the disk and close. Raises OSError when the disk is full."""
-        self._sink.finish(self._end, TRAILER)
-        return ShardInfo(self._end + len(TRAILER), self._members, self._digest.digest(DIGEST_BYTES).hex())
+    def add_columns(
+        self, names: Sequence[str], data: Sequence[Data], digests: Sequence[bytes | None] | None = None
+    ) -> WrittenColumns:
+        """Append members that are given by columns, which saves a sixth of the time at 3 KB a sample.
 
-    def _append(self, batch: Sequence[Entry]) -> list[Written]:
-        names = [entry[0] for entry in batch]
-        data: list[Data] = [entry[1] for entry in batch]
-        sizes = [len(part) if type(part) is bytes else size_of(part) for part in data]
+        A call costs some 50 us, so it should have some hundred members. They are held until the disk has
+        them, the last two calls' at most. Raises DataError for a name that no tar can hold or a Range beyond
+        the end of its file, and OSError when the disk is full, perhaps in a later call; the shard is then
+        lost.
+        """
+        sizes = sizes_of(data)
         heads = headers(names, sizes)
         end = self._end
         offsets = []
         for head, size in zip(heads, sizes, strict=True):
             end += len(head)
             offsets.append(end)
-            end += padded(size)
-        resolved, digests = self._sink.resolve(data, [entry[2] for entry in batch], offsets)
-        feed(self._digest, heads, digests)
+            end += size + -size % BLOCK
+        resolved, known = self._sink.resolve(data, digests, offsets)
+        feed(self._digest, heads, known)
         self._sink.put(self._end, heads, resolved, sizes)
         self._end = end
-        self._members += len(batch)
-        return list(map(Written, offsets, sizes, digests))
+        self._members += len(sizes)
+        return WrittenColumns(offsets, sizes, known)
+
+    def _summary(self) -> tuple[int, int, str]:
+        return self._end, self._members, self._digest.digest(DIGEST_BYTES).hex()
