@@ -1,0 +1,1 @@
+"""Steps that bring several flows or kinds of media together."""

@@ -1,0 +1,1 @@
+"""Steps that drop rows and say why."""

@@ -1,0 +1,1 @@
+"""Readers of corpora: where the rows come from."""

@@ -1,0 +1,162 @@
+"""How the fields of JSON objects and table rows become columns: declared, or inferred from the first rows.
+
+A field of a canonical name takes the canonical type. What is not a column goes into `extra`, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import AfterValidator
+
+from schemas.columns import CANONICAL, RESERVED, type_names, type_of
+from schemas.errors import nearest
+
+_INT64 = 1 << 63
+
+
+def _check(columns: dict[str, str]) -> dict[str, str]:
+    for name, kind in columns.items():
+        if kind not in type_names():
+            raise ValueError(f"{kind!r} is no column type; {nearest(kind, type_names())}")
+        if name in RESERVED or "." in name or not name:
+            raise ValueError(f"a column cannot be called {name!r}; leave it out and it goes into `extra`")
+        canonical = CANONICAL.get(name)
+        if canonical and not _fits(kind, canonical):
+            raise ValueError(f"the column {name!r} has the type {canonical} everywhere, so it cannot be {kind}")
+    return columns
+
+
+ColumnTypes = Annotated[dict[str, str], AfterValidator(_check)]
+"""Column name -> short type name of schemas.columns."""
+
+
+def _fits(kind: str, canonical: pa.DataType) -> bool:
+    if pa.types.is_string(canonical):
+        return kind in ("string", "json")
+    return kind == "int" or (kind == "float" and pa.types.is_floating(canonical))
+
+
+class Fields:
+    """The columns that rows of an input become."""
+
+    def __init__(self, kinds: Mapping[str, str]) -> None:
+        """kinds: column name -> short type name."""
+        self.kinds = dict(kinds)
+        self._known = kinds.keys() - {"extra"}
+        self._json = [name for name, kind in kinds.items() if kind == "json" and name != "extra"]
+
+    def types(self) -> dict[str, pa.DataType]:
+        """The Arrow types; `extra` is always one of them."""
+        types = {name: CANONICAL.get(name) or type_of(kind) for name, kind in self.kinds.items()}
+        return {**types, "extra": CANONICAL["extra"]}
+
+    def columns(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The column values of a row. The dict that is given may be the one that comes back."""
+        if row.keys() <= self._known:
+            for name in self._json:
+                value = row.get(name)
+                if value is not None:
+                    row[name] = json_text(value)
+            return row
+        columns, extra = {}, _extra_of(row.get("extra"))
+        for name, value in row.items():
+            if name in self._known:
+                columns[name] = json_text(value) if name in self._json and value is not None else value
+            elif value is not None and name != "extra":
+                extra[name] = value
+        if extra:
+            columns["extra"] = json_text(extra)
+        return columns
+
+
+def _extra_of(value: Any) -> dict[str, Any]:
+    """What a field called `extra` brings: our own data sets have it as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass
+    if value is None:
+        return {}
+    return dict(value) if isinstance(value, dict) else {"extra": value}
+
+
+def json_text(value: Any) -> str:
+    """Compact JSON with sorted keys; NaN and infinities, which JSON has not, become null."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json_text(_finite(value))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_finite(child) for child in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def kind_of(value: Any) -> str | None:
+    """The short type name of a JSON value; None for null."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if -_INT64 <= value < _INT64 else "json"
+    if isinstance(value, float):
+        return "float"
+    if isinstance(value, list) and value:
+        kinds = {kind_of(item) for item in value} - {None}
+        if kinds <= {"int", "float"} and kinds:
+            return "floats" if "float" in kinds else "ints"
+        return "strings" if kinds == {"string"} else "json"
+    return "list" if value == [] else "json"
+
+
+def _both(first: str | None, second: str | None) -> str | None:
+    if first == second or second is None:
+        return first
+    if first is None:
+        return second
+    pair = {first, second}
+    if pair == {"int", "float"}:
+        return "float"
+    if pair == {"ints", "floats"}:
+        return "floats"
+    if "list" in pair and pair & {"ints", "floats", "strings"}:
+        return next(kind for kind in pair if kind != "list")
+    return "json"
+
+
+def infer(rows: Iterable[Mapping[str, Any]], only: Iterable[str] | None = None) -> dict[str, str]:
+    """Column types from example rows: int and float make float, other mixtures and objects become JSON text.
+
+    only: infer these names and leave the others to `extra`. Fields that are null in all examples, and names that
+    cannot be columns, are left to `extra` too.
+    """
+    found: dict[str, str | None] = {}
+    wanted = None if only is None else set(only)
+    for row in rows:
+        for name, value in row.items():
+            if wanted is None or name in wanted:
+                found[name] = _both(found.get(name), kind_of(value))
+    kinds = {}
+    for name, kind in found.items():
+        if kind is None or name in (*RESERVED, "extra", "") or "." in name:
+            continue
+        kind = "json" if kind == "list" else kind
+        canonical = CANONICAL.get(name)
+        if canonical is not None and not _fits(kind, canonical):
+            if not pa.types.is_string(canonical):
+                continue
+            kind = "json"
+        kinds[name] = kind
+    return kinds

@@ -1,0 +1,1 @@
+"""Models behind protocols: a stage knows the protocol, a recipe names the model."""

@@ -1,0 +1,1 @@
+"""Steps that rename, sample, order and limit: they look at columns and keys, never at media."""
