@@ -8,6 +8,7 @@ front only where ustar cannot say it: a name that is not ASCII or does not fit i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -110,8 +111,7 @@ def _blocks(
 
 
 def _rows(blocks: npt.NDArray[np.uint8]) -> list[bytes]:
-    raw = blocks.tobytes()
-    return [raw[start : start + BLOCK] for start in range(0, len(raw), BLOCK)]
+    return cast(list[bytes], blocks.view(f"V{BLOCK}").ravel().tolist())
 
 
 def _split(name: str, size: int) -> tuple[bytes, bytes, bytes]:

@@ -19,7 +19,7 @@ EXTENDED = frozenset((b"x", b"g", b"X", b"L", b"K"))  # their data describe the 
 WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))  # whatever their size field says
 SPARSE = b"S"
 
-_POSIX_MAGIC, _GNU_MAGIC = (int.from_bytes(b"\0" + magic, "little") for magic in (b"ustar\x0000", b"ustar  "))
+_POSIX_MAGIC, _GNU_MAGIC = (int.from_bytes(b"\0" + magic, "little") for magic in (b"ustar\x000", b"ustar  "))
 _SIZE_WEIGHTS = 8 ** np.arange(10, -1, -1, dtype=np.int64)
 _CHECKSUM_WEIGHTS = 8 ** np.arange(5, -1, -1, dtype=np.int64)
 

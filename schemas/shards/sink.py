@@ -137,7 +137,14 @@ class Sink:
 
     def put(self, offset: int, headers: Sequence[bytes], data: Sequence[Data | None], sizes: Sequence[int]) -> None:
         """Write adjacent members, the first one's header at `offset`. None: the data are there already."""
-        self._submit(self._write, offset, headers, data, sizes)
+        if set(map(type, data)) <= {bytes, memoryview}:
+            pieces: list[Any] = [b""] * (3 * len(data))
+            pieces[0::3] = headers
+            pieces[1::3] = data
+            pieces[2::3] = [ZEROS[-size % BLOCK] for size in sizes]
+            self._submit(self._write, pieces, offset)
+        else:
+            self._submit(self._write_mixed, offset, headers, data, sizes)
 
     def finish(self, offset: int, tail: bytes) -> None:
         """End the file with the tail, at `offset`; wait for everything."""
@@ -165,40 +172,28 @@ class Sink:
             self._waiting[0].result()  # a failed one stays, so that no later call can succeed
             self._waiting.popleft()
 
-    def _write(self, offset: int, headers: Sequence[bytes], data: Sequence[Data | None], sizes: Sequence[int]) -> None:
-        if set(map(type, data)) <= {bytes, memoryview}:
-            pieces: list[Any] = [b""] * (3 * len(data))
-            pieces[0::3] = headers
-            pieces[1::3] = data
-            pieces[2::3] = [ZEROS[-size % BLOCK] for size in sizes]
-            end = self._flush(pieces, offset)
-        else:
-            end = self._write_mixed(offset, headers, data, sizes)
-        self._unsynced += end - offset
-        if self._sync and self._unsynced >= _SYNC_EVERY:
-            os.fsync(self._file)
-            self._unsynced = 0
-
     def _write_mixed(
         self, offset: int, headers: Sequence[bytes], data: Sequence[Data | None], sizes: Sequence[int]
-    ) -> int:
+    ) -> None:
         pieces: list[bytes | memoryview] = []
         for header, part, size in zip(headers, data, sizes, strict=True):
             pieces.append(header)
             if isinstance(part, Range) and size < _READ_BELOW:
                 part = self._thread_sources.read(part)
             if part is None or isinstance(part, Range):
-                offset = self._flush(pieces, offset)
+                offset = self._write(pieces, offset)
                 if part is not None:
                     self._thread_sources.copy(part, self._file, offset)
+                    self._written(size)
                 pieces, offset = [], offset + size
             else:
                 pieces.append(part)
             pieces.append(ZEROS[-size % BLOCK])
-        return self._flush(pieces, offset)
+        self._write(pieces, offset)
 
-    def _flush(self, pieces: Sequence[bytes | memoryview], offset: int) -> int:
+    def _write(self, pieces: Sequence[bytes | memoryview], offset: int) -> int:
         """Write pieces, one behind the other; returns where they end."""
+        start = offset
         for first in range(0, len(pieces), _MAX_PIECES):
             group = pieces[first : first + _MAX_PIECES]
             wanted = sum(map(len, group))
@@ -206,7 +201,14 @@ class Sink:
             if done < wanted:  # one call stops at 2 GiB, and may stop before
                 write_all(self._file, b"".join(group)[done:], offset + done)
             offset += wanted
+        self._written(offset - start)
         return offset
+
+    def _written(self, size: int) -> None:
+        self._unsynced += size
+        if self._sync and self._unsynced >= _SYNC_EVERY:
+            os.fsync(self._file)
+            self._unsynced = 0
 
 
 class Output:

@@ -23,6 +23,7 @@ from schemas.shards import (
     samples,
     walk,
 )
+from schemas.shards.parse import plain_members
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 TEXT = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=80)
@@ -78,6 +79,18 @@ def test_many_plain_members_with_some_that_are_not(format):
     members[701] = ("d/701.tar", make_tar(members[:50]))  # headers among the data
     members[1500:1501] = [(f"é/{i}.txt", b"1") for i in range(50)] if format != "ustar" else []
     assert found_in(make_tar(members, FORMATS[format])) == (members, [])
+
+
+@pytest.mark.parametrize("format", ["ours", *FORMATS])
+def test_plain_members_are_read_many_at_once(tmp_path, format):
+    members = [(f"d/{i:05d}.bin", bytes(i)) for i in range(1000)]
+    raw = ours(tmp_path, members) if format == "ours" else make_tar(members, FORMATS[format])
+    found = plain_members(memoryview(raw), 512)  # as if it came after one block
+    assert found.names == [name for name, _ in members]
+    assert found.sizes == list(range(1000))
+    assert [raw[start - 512 - 512 :][:11] for start in found.starts] == [name.encode() for name, _ in members]
+    assert raw[found.end - 512 :][:1024] == TRAILER
+    assert plain_members(memoryview(raw)[1024:], 0) is None  # data
 
 
 @given(st.lists(st.integers(0, 300_000), max_size=20))
