@@ -12,7 +12,7 @@ from schemas.columns import CANONICAL, PARTS, RESERVED, Types, column, leaves, p
 from schemas.errors import nearest
 from stages.base import Combine, options
 
-_PROVENANCE = ("source", "license", "origin")
+_OWN = ("source", "license", "origin", "extra")  # every source has these; they describe the row that they stand in
 
 
 @options
@@ -29,14 +29,15 @@ class Join(Combine):
     """The flow whose rows are completed."""
     right: str
     """The flow that completes them."""
-    on: str
+    by: str
     """The column by which rows belong together: `key`, a column, or a field of a step (`meta.id`)."""
-    right_on: str | None = None
+    right_by: str | None = None
     """The column's name in the right flow, where it differs."""
     how: Literal["inner", "left"] = "inner"
     """What becomes of a left row without a match: rejected as `unmatched` (inner), or kept with nulls (left)."""
     columns: list[str] | dict[str, str] | None = None
-    """Columns that are taken over: names, or new name -> right name. All that the left flow lacks when left out."""
+    """Columns that are taken over: names, or new name -> right name. All of the right flow's when left out, except
+    source, license, origin and extra."""
 
     def inputs(self) -> dict[str, str]:
         """Both flows."""
@@ -44,7 +45,7 @@ class Join(Combine):
 
     def bucket_on(self, name: str) -> str:
         """The column by which rows belong together."""
-        return self.on if name == "left" or self.right_on is None else self.right_on
+        return self.by if name == "left" or self.right_by is None else self.right_by
 
     def types(self, inputs: Mapping[str, Types]) -> dict[str, pa.DataType]:
         """The left columns and those taken over. Raises ValueError where names or types do not go together."""
@@ -53,7 +54,7 @@ class Join(Combine):
             path_type({"key": pa.string(), **types}, self.bucket_on(name)) for name, types in inputs.items()
         )
         if first != second:
-            raise ValueError(f"{self.on} is {first} in the left flow and {second} in the right one")
+            raise ValueError(f"{self.by} is {first} in the left flow and {second} in the right one")
         taken = {}
         for new, old in self._taken(right).items():
             kind = path_type(right, old)
@@ -78,7 +79,7 @@ class Join(Combine):
             return self.columns
         if self.columns is not None:
             return {name: name for name in self.columns}
-        return {name: name for name in right if name not in _PROVENANCE and name != self.bucket_on("right")}
+        return {name: name for name in right if name not in _OWN and name != self.bucket_on("right")}
 
     def rows(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         """The left rows by key, completed; `_drop` where nothing matches an inner join."""
@@ -87,7 +88,7 @@ class Join(Combine):
         for row, value in enumerate(column(right, self.bucket_on("right")).to_pylist()):
             if value is not None:
                 keeper.setdefault(value, row)
-        match = [keeper.get(value) for value in column(left, self.on).to_pylist()]  # None, and so null, finds nothing
+        match = [keeper.get(value) for value in column(left, self.by).to_pylist()]  # None, and so null, finds nothing
         rows = pa.array(match, pa.int64())
         types = {name: right.schema.field(name).type for name in right.column_names if name not in RESERVED}
         result = left.drop_columns(["parts"])

@@ -50,6 +50,8 @@ def sample_of(
             texts[extension] = data.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
             return Reject("not_utf8", extension, key)
+    if row.get("key") == key:
+        del row["key"]  # our own shards say it once more
     main = "txt" if "txt" in texts else "cls"
     if main in texts:
         texts[text] = texts.pop(main)

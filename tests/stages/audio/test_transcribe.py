@@ -50,6 +50,7 @@ def test_missing_weights_are_a_problem_in_advance(tmp_path):
     pytest.importorskip("faster_whisper")
     assert "bundled are bundled:tiny.en" in next(FasterWhisper(weights="bundled:large").check())
     assert "model.bin" in next(FasterWhisper(weights=str(tmp_path)).check())
+    assert "knows English only" in next(FasterWhisper(language="de").check())
     assert "not on this machine" in next(FasterWhisper(weights="no/such-model").check())
 
 

@@ -26,6 +26,7 @@ RIGHT = table(
     caption=["late", "first", "c", "null"],
     meta=[{"n": 2}, {"n": 1}, {"n": 3}, None],
     source=["r"] * 4,
+    extra=["{}"] * 4,
     parts=[None, [part("audio", "right")], [part("image", "right"), part("audio", "right")], None],
 )
 INPUTS = {"left": LEFT, "right": RIGHT}
@@ -36,7 +37,7 @@ TYPES = {
 
 
 def test_inner_join():
-    stage = Join(left="l", right="r", on="photo", right_on="id")
+    stage = Join(left="l", right="r", by="photo", right_by="id")
     assert stage.types(TYPES) == {**TYPES["left"], "caption": pa.string(), "meta": TYPES["right"]["meta"]}
     result = stage.rows(INPUTS)
     assert result.column_names == ["key", "photo", "source", "caption", "meta", "parts", "_drop"]
@@ -49,7 +50,7 @@ def test_inner_join():
 
 
 def test_left_join_with_chosen_columns():
-    stage = Join(left="l", right="r", on="photo", right_on="id", how="left", columns={"alt": "caption", "n": "meta.n"})
+    stage = Join(left="l", right="r", by="photo", right_by="id", how="left", columns={"alt": "caption", "n": "meta.n"})
     assert stage.types(TYPES) == {**TYPES["left"], "alt": pa.string(), "n": pa.int64()}
     result = stage.rows(INPUTS)
     assert "_drop" not in result.column_names
@@ -58,7 +59,7 @@ def test_left_join_with_chosen_columns():
 
 
 def test_empty_sides():
-    stage = Join(left="l", right="r", on="photo", right_on="id")
+    stage = Join(left="l", right="r", by="photo", right_by="id")
     assert len(stage.rows({"left": LEFT.slice(0, 0), "right": RIGHT})) == 0
     assert set(stage.rows({"left": LEFT, "right": RIGHT.slice(0, 0)})["_drop"].to_pylist()) == {"unmatched"}
 
@@ -74,6 +75,6 @@ def test_empty_sides():
 )
 def test_what_does_not_go_together(options, types, message):
     with pytest.raises(ValueError, match=message):
-        Join(left="l", right="r", on="photo", right_on="id", **options).types(
+        Join(left="l", right="r", by="photo", right_by="id", **options).types(
             {**TYPES, "left": {**TYPES["left"], **types}}
         )

@@ -38,7 +38,7 @@ def test_samples_of_a_foreign_tar(tmp_path, rows, media):
     [origin] = source.origins()
     results = list(source.read(origin))
     found = {result.key: result for result in results if isinstance(result, New)}
-    assert found["d/1"].columns == {"width": 640, "caption": "c", "text": "a cat", "extra": '{"key":"d/1","url":"u"}'}
+    assert found["d/1"].columns == {"width": 640, "caption": "c", "text": "a cat", "extra": '{"url":"u"}'}
     assert media(found["d/1"].parts["image"]) == b"jpg"
     assert found["2"].columns == {"text": "7"}
     assert {name: media(part) for name, part in found["2"].parts.items()} == {"left.png": b"png", "npy": b"npy"}
@@ -77,7 +77,7 @@ def test_our_own_shards_and_remote_ones(tmp_path, rows, media):
     from schemas.shards.writer import Entry, ShardWriter
 
     writer = ShardWriter(tmp_path / "s.tar")
-    record = b'{"text":"one","duration":1.5,"extra":"{\\"a\\":1}","score":{"wer":0.0}}'
+    record = b'{"key":"speech/digits/1","text":"one","duration":1.5,"extra":"{\\"a\\":1}","score":{"wer":0.0}}'
     writer.add([Entry("speech/digits/1.json", record), Entry("speech/digits/1.wav", b"wav")])
     writer.close()
     fsspec.filesystem("memory").pipe("/shards/s.tar", (tmp_path / "s.tar").read_bytes())
