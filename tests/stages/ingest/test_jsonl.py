@@ -120,6 +120,13 @@ def test_workers_get_the_columns_with_the_stage(tmp_path):
     assert pickle.loads(pickle.dumps(source)).writes() == before
 
 
+def test_fractions_are_never_cut_to_whole_numbers(tmp_path, rows):
+    (tmp_path / "t.jsonl").write_text('{"n": 2.0, "l": [1.0]}\n{"n": 2.5, "l": [1.5]}\n{"n": NaN}\n')
+    found = rows(Jsonl(path=str(tmp_path / "t.jsonl"), columns={"n": "int", "l": "ints"}))
+    values = [(result.columns["n"], result.columns.get("l")) for result in found.values()]
+    assert values == [(2, [1]), ("2.5", ["1.5"]), ("nan", None)]  # the engine rejects text as wrong_type
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
