@@ -61,19 +61,21 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
             buffer, base = window.buffer, window.base
             for name, start, size in zip(found.names, found.starts, found.sizes, strict=True):
                 head, _, extension = name.partition(".")
-                # split_name says the same for an extension that it gave before and a common sort of key
-                if extension not in usual or not head or head[-1] == "/" or head[0] == "_":
-                    head, extension = split_name(name)
-                    if not head:
-                        continue
-                    usual.add(extension)
-                if head != key:
-                    if sample:
-                        yield key, sample
-                    key, sample = head, {}
-                elif extension in sample:
+                if head != key or extension not in usual:
+                    # split_name says the same for an extension that it gave before and a common sort of key
+                    if extension not in usual or not head or head[-1] == "/" or head[0] == "_":
+                        head, extension = split_name(name)
+                        if not head:
+                            continue
+                        usual.add(extension)
+                    if head != key:
+                        if sample:
+                            yield key, sample
+                        key, sample = head, {}
+                if extension in sample:
                     raise DataError(f"{window.name} holds {name} twice", "`samples` tells such samples apart")
-                data = buffer[start - base : start - base + size]
+                at = start - base
+                data = buffer[at : at + size]
                 sample[extension] = data if len(data) == size else window.read(start, size)
         if sample:
             yield key, sample

@@ -1,6 +1,6 @@
 """Where the bytes of a shard go: a file that is written at known offsets by a thread of its own.
 
-The thread lets the disk work while the caller computes digests (measured: 4.7 instead of 5.8 us for a sample
+The thread lets the disk work while the caller computes digests (measured: 5.5 instead of 6.5 us for a sample
 of 3 KB). Ranges of other local files are copied by the kernel.
 """
 

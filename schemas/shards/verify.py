@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from blake3 import blake3
 
+from schemas.shards.header import BLOCK
 from schemas.shards.reader import walk
 from schemas.shards.scan import Reason, Skipped
 from schemas.shards.sink import DIGEST_BYTES, feed
@@ -59,7 +60,7 @@ def verify(
                 data.update(file.read(min(_CHUNK, member.size - start)))
             found = data.digest(DIGEST_BYTES)
             feed(state, [header], [found])
-            end = file.tell() + -member.size % 512
+            end = file.tell() + -member.size % BLOCK
             if rows is None:
                 continue
             row = rows.pop(member, None)
