@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeAlias
 from pipelines.executors import Death, Executor, Failure, Ticket
 from pipelines.ledger import Commit, Ledger, Reading, StepTally, View
 from pipelines.plan import Node, Plan, Step
-from pipelines.unit import DEADLY, Done, Job, listed_units
+from pipelines.work.bench import Done, Job
+from pipelines.work.make import listed_units
 from schemas.digest import digest, fingerprint
 from schemas.errors import DataError, RunError
 from schemas.recipe import ErrorBudget
@@ -86,7 +87,9 @@ class NodeRun:
         for consumer, slot in self.consumers:
             consumer.on_unit(slot, unit, view)
 
-    def submit(self, unit: UnitId, job: Job, then: OnCommit, tally: bool = True, model: str | None = None) -> None:
+    def submit(
+        self, unit: UnitId, job: Job, then: OnCommit, tally: bool = True, model: str | None = None
+    ) -> None:
         """Have a job done, or find that it has been."""
         self.jobs += 1
         self.open += 1
@@ -219,7 +222,13 @@ class GatherRun(NodeRun):
     def _apply(self, merged: Commit) -> None:
         for unit, view in sorted(self._inputs.items()):
             reading, basis = self.reading(view, self.node.steps)
-            job = Job(fingerprint(["apply", basis, merged.content]), "apply", self.node.steps, reading, {"merged": merged.fp})
+            job = Job(
+                fingerprint(["apply", basis, merged.content]),
+                "apply",
+                self.node.steps,
+                reading,
+                {"merged": merged.fp},
+            )
             self.submit(unit, job, lambda commit, unit=unit, view=view: self.emit(unit, view.over(commit)))
 
 
@@ -243,7 +252,7 @@ class CombineRun(NodeRun):
         [step] = self.node.steps
         assert isinstance(step.stage, Combine)
         source = self.node.parents[parent]
-        on, buckets = step.stage.on(self.node.input_names[parent]), step.stage.buckets
+        on, buckets = step.stage.bucket_on(self.node.input_names[parent]), step.stage.buckets
         reading, digests = view.read([name for name in source.types], None)
         fp = fingerprint(["scatter", on, buckets, digests, view.base.digests["key"], view.live])
         inputs = {"types": source.types, "on": on, "buckets": buckets}
@@ -271,7 +280,9 @@ class CombineRun(NodeRun):
             contents = {name: [fp for fp, _ in pieces] for name, pieces in inputs.items()}
             fp = fingerprint(["bucket", step.spec, bucket, contents])
             types = {name: p.types for name, p in zip(self.node.input_names, self.node.parents, strict=True)}
-            job = Job(fp, "bucket", (step,), inputs={"pieces": inputs, "types": types, "result": self.node.types})
+            job = Job(
+                fp, "bucket", (step,), inputs={"pieces": inputs, "types": types, "result": self.node.types}
+            )
             unit = (self.node.index, bucket)
             self.submit(unit, job, lambda commit, unit=unit: self.emit(unit, View(commit)))
 
@@ -338,7 +349,9 @@ class Engine:
         if self.executor is not None:
             unfinished = [run.node.name for run in self.runs if not run.done]
             if unfinished:
-                raise RunError(f"the run ended with unfinished work: {', '.join(unfinished)}", "please report this")
+                raise RunError(
+                    f"the run ended with unfinished work: {', '.join(unfinished)}", "please report this"
+                )
 
     def submit(
         self, run: NodeRun, unit: UnitId, job: Job, then: OnCommit, tally: bool, model: str | None
@@ -372,7 +385,9 @@ class Engine:
         submission: _Submission = ticket.owner
         self._sequence += 1
         rank = (-submission.run.node.index, submission.unit)
-        heapq.heappush(self._ready.setdefault((ticket.model, ticket.needs), []), (rank, self._sequence, ticket))
+        heapq.heappush(
+            self._ready.setdefault((ticket.model, ticket.needs), []), (rank, self._sequence, ticket)
+        )
 
     def _ready_count(self) -> int:
         return sum(map(len, self._ready.values()))
@@ -452,6 +467,3 @@ def _check_budget(run: NodeRun, budget: ErrorBudget) -> None:
                 f"the step {name} of {run.node.flow!r} lost {tally.errors} of {tally.read} samples to exceptions ({kinds})",
                 "the log shows the first ones; `errors: {share: …}` in the recipe sets how many are allowed",
             )
-
-
-__all__ = ["DEADLY", "Engine", "NodeRun", "Tally", "Watcher", "group_origins"]

@@ -1,4 +1,4 @@
-"""Where jobs run: in this process, or on Ray tasks and pools of model workers.
+"""Where jobs run: in this process, or on pools of Ray workers.
 
 An executor takes jobs while it has room and hands back outcomes. It decides nothing about the work itself.
 """
@@ -11,9 +11,10 @@ import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from pipelines.unit import Done, Job, read_crumb, run_job
+from pipelines.work import run_job
+from pipelines.work.bench import Done, Job, read_crumb
 from schemas.errors import OmnicurateError, RunError
 from schemas.store import Store
 from stages.base import Model, Needs
@@ -108,30 +109,36 @@ class LocalExecutor:
         self._loaded.clear()
 
 
-class _ModelWorker:
-    """A Ray actor that holds one loaded model."""
+class _RayWorker:
+    """A Ray actor that does jobs one after the other, with a model when it has one."""
 
-    def __init__(self, root: str, model: Model) -> None:
+    def __init__(self, root: str, model: Model | None) -> None:
         self._root = root
-        self._model = model.load()
+        self._model = model.load() if model is not None else None
 
     def run(self, job: Job) -> Done | Failure:
         return execute(self._root, job, self._model)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     actor: Any
+    needs: Needs
     jobs: int = 0
 
 
-class RayExecutor:
-    """Jobs on Ray: light ones as tasks, model ones on pools of actors that grow while there is work for them.
+_Pool: TypeAlias = tuple[str | None, Needs]
 
+
+class RayExecutor:
+    """Jobs on Ray: pools of actors, one for each model and one for light work, that grow while there is work.
+
+    Light work runs on actors too, not on Ray tasks: they keep their imports warm, a call costs less than a task, and
+    in Ray 2.60 tasks beside actors were seen to wait for ever once their idle workers had been reaped.
     address: `local` starts an embedded cluster; anything else joins that one. workers: CPUs of the embedded cluster.
     """
 
-    _QUEUE = 2  # jobs queued on a worker, so that it never waits for the driver
+    _QUEUE = 2  # jobs on a worker, the second waiting: it never waits for the driver
 
     def __init__(self, store: Store, models: Mapping[str, Model], address: str, workers: int | None) -> None:
         import ray
@@ -141,16 +148,16 @@ class RayExecutor:
         self._ray = ray
         self._store = store
         self._models = models
-        self._crumbs = f"{store.root if store.local else os.path.expanduser('~/.cache/omnicurate')}/crumbs"
-        embedded = address == "local"
+        self._crumbs = f"{store.root if store.local else os.path.expanduser('~/.cache/omnicurate')}/.crumbs"
+        self._embedded = address == "local"
         self._owns = not ray.is_initialized()
         if self._owns:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            limits = {"num_cpus": workers or os.cpu_count(), "object_store_memory": 128 << 20} if embedded else {}
+            limits = {"num_cpus": workers or os.cpu_count(), "object_store_memory": 128 << 20} if self._embedded else {}
             ray.init(
                 address=address,
-                include_dashboard=False if embedded else None,
+                include_dashboard=False if self._embedded else None,
                 log_to_driver=False,
                 logging_level="error",
                 runtime_env=omnicurate.runtime_env(),
@@ -158,50 +165,53 @@ class RayExecutor:
             )
         self._cpus = float(ray.cluster_resources().get("CPU", 1))
         self._gpus = float(ray.cluster_resources().get("GPU", 0))
-        self._task = ray.remote(execute)
-        self._pools: dict[str, list[_Worker]] = {}
-        self._flying: dict[Any, tuple[Ticket, _Worker | None]] = {}
-        self._tasks = 0
+        self._pools: dict[_Pool, list[_Worker]] = {}
+        self._flying: dict[Any, tuple[Ticket, _Worker]] = {}
 
     def room(self, ticket: Ticket) -> bool:
-        if ticket.model is None:
-            return self._tasks < self._QUEUE * max(1, int(self._cpus))
-        pool = self._pools.setdefault(ticket.model, [])
-        return any(worker.jobs < self._QUEUE for worker in pool) or self._may_grow(ticket.model)
+        pool = self._pools.get((ticket.model, ticket.needs), [])
+        return any(worker.jobs < self._QUEUE for worker in pool) or self._may_grow(ticket)
 
     def start(self, ticket: Ticket) -> None:
         ticket.job = replace(ticket.job, crumb=f"{self._crumbs}/{uuid.uuid4().hex}")
-        if ticket.model is None:
-            needs = ticket.needs
-            options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory or None, "max_retries": 0}
-            ref = self._task.options(**options).remote(self._store.root, ticket.job)
-            self._tasks += 1
-            self._flying[ref] = (ticket, None)
-            return
-        pool = self._pools[ticket.model]
-        if all(worker.jobs for worker in pool) and self._may_grow(ticket.model):
-            pool.append(self._spawn(ticket.model))
+        pool = self._pools.setdefault((ticket.model, ticket.needs), [])
+        if all(worker.jobs for worker in pool) and self._may_grow(ticket):
+            pool.append(self._spawn(ticket))
         worker = min(pool, key=lambda w: w.jobs)
         worker.jobs += 1
         self._flying[worker.actor.run.remote(ticket.job)] = (ticket, worker)
 
-    def _may_grow(self, name: str) -> bool:
-        """A pool's first worker always fits; more come while a CPU (and the GPUs) are left for the rest."""
-        if not self._pools.get(name):
-            return True
-        used = [self._models[other].needs for other, pool in self._pools.items() for _ in pool]
-        needs = self._models[name].needs
-        light = 1 if self._tasks else 0
-        fits_cpu = sum(u.cpus for u in used) + needs.cpus + light <= self._cpus
-        return fits_cpu and sum(u.gpus for u in used) + needs.gpus <= max(self._gpus, needs.gpus * bool(not used))
+    def _may_grow(self, ticket: Ticket) -> bool:
+        """A pool's first worker always fits; more come while CPUs and GPUs are left.
 
-    def _spawn(self, name: str) -> _Worker:
-        model = self._models[name]
-        needs = model.needs
-        crowded = sum(m.needs.cpus for m in self._models.values()) + 1 > self._cpus
-        options = {"num_cpus": 0 if crowded else needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory or None}
-        actor = self._ray.remote(_ModelWorker).options(max_restarts=0, max_task_retries=0, **options)
-        return _Worker(actor.remote(self._store.root, model))
+        On a machine of our own only busy workers count. On a cluster an actor holds what it asked for, so light
+        workers that idle make room for models.
+        """
+        pools = self._pools
+        if not pools.get((ticket.model, ticket.needs)):
+            return True
+        others = [w for pool in pools.values() for w in pool if w.jobs or not self._embedded]
+        gpus = sum(w.needs.gpus for w in others) + ticket.needs.gpus
+        if gpus > self._gpus or sum(w.needs.cpus for w in others) + ticket.needs.cpus > self._cpus:
+            return ticket.model is not None and not self._embedded and gpus <= self._gpus and self._retire_idle()
+        return True
+
+    def _retire_idle(self) -> bool:
+        for (model, _), pool in self._pools.items():
+            idle = [worker for worker in pool if not worker.jobs]
+            if model is None and idle and len(pool) > 1:
+                pool.remove(idle[0])
+                self._ray.kill(idle[0].actor)
+                return True
+        return False
+
+    def _spawn(self, ticket: Ticket) -> _Worker:
+        needs = ticket.needs
+        # On a machine of our own the few CPUs are shared; what runs at once is decided here.
+        options = {"num_cpus": 0 if self._embedded else needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory or None}
+        actor = self._ray.remote(_RayWorker).options(max_restarts=0, max_task_retries=0, **options)
+        model = self._models[ticket.model] if ticket.model is not None else None
+        return _Worker(actor.remote(self._store.root, model), needs)
 
     def wait(self, seconds: float) -> list[tuple[Ticket, Outcome]]:
         if not self._flying:
@@ -217,29 +227,31 @@ class RayExecutor:
         from ray import exceptions
 
         ticket, worker = self._flying.pop(ref)
-        if worker is None:
-            self._tasks -= 1
-        else:
-            worker.jobs -= 1
+        worker.jobs -= 1
         try:
             outcome: Outcome = self._ray.get(ref)
-        except (exceptions.NodeDiedError, exceptions.ObjectLostError) as error:
-            outcome = Death((), False, type(error).__name__)
-        except (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.RayActorError) as error:
-            assert ticket.job.crumb is not None
-            outcome = Death(tuple(read_crumb(ticket.job.crumb)), True, str(error).split("\n")[0])
+        except exceptions.RayActorError as error:
+            outcome = self._death(ticket, worker, error)
+        except (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.OutOfMemoryError) as error:
+            outcome = self._death(ticket, worker, error)
         except exceptions.RayTaskError as error:
             outcome = Failure(RunError("a worker could not start its job", str(error)))
-        if isinstance(outcome, Death) and worker is not None:
-            for pool in self._pools.values():
-                if worker in pool:
-                    pool.remove(worker)
         return ticket, outcome
 
+    def _death(self, ticket: Ticket, worker: _Worker, error: Exception) -> Outcome:
+        """A worker is gone. The job that it was doing left a crumb; the one that waited behind it did not begin."""
+        for pool in self._pools.values():
+            if worker in pool:
+                pool.remove(worker)
+        text = str(error).strip().split("\n")[0]
+        if "creation task" in str(error) or type(error).__name__ == "ActorDiedError" and "__init__" in str(error):
+            return Failure(RunError(f"the model {ticket.model!r} could not be loaded", str(error)))
+        assert ticket.job.crumb is not None
+        began, rows = read_crumb(ticket.job.crumb)
+        node_lost = "node" in text.lower() and "died" in text.lower()
+        return Death(tuple(rows), began and not node_lost, text)
+
     def close(self) -> None:
-        for ref in self._flying:
-            with contextlib.suppress(Exception):
-                self._ray.cancel(ref, force=True)
         for worker in (w for pool in self._pools.values() for w in pool):
             self._ray.kill(worker.actor)
         if self._owns:

@@ -10,7 +10,7 @@ The conservation law: rows(layer) == rows(base). Nothing is rewritten, nothing i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -96,24 +96,38 @@ class Ledger:
             return None
         except (pa.ArrowInvalid, OSError) as error:
             where = self.store.path(self.name(fp))
-            raise StoreError(f"the commit {where} is damaged ({type(error).__name__})", "delete this file and run again") from None
+            raise StoreError(
+                f"the commit {where} is damaged ({type(error).__name__})", "delete this file and run again"
+            ) from None
         return Commit.from_json(metadata[META])
 
-    def publish(self, commit: Commit, table: pa.Table, row_group: int | None = None) -> Commit:
-        """Write a commit; if another worker was first, its commit is the truth and is returned."""
+    def publish(self, commit: Commit, table: pa.Table, groups: Sequence[int] | None = None) -> Commit:
+        """Write a commit; if another worker was first, its commit is the truth and is returned.
+
+        groups: lengths of the parquet row groups, for those who will read only some of the rows.
+        """
         sink = self.store.temporary()
         table = table.replace_schema_metadata({META: commit.to_json()})
-        pq.write_table(table, sink, compression="zstd", row_group_size=row_group or max(1, len(table)), write_statistics=False)
+        with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+            start = 0
+            for length in groups if groups is not None else [len(table)]:
+                writer.write_table(table.slice(start, length), row_group_size=max(1, length))
+                start += length
         if self.store.put_new(self.name(commit.fp), sink):
             return commit
         winner = self.find(commit.fp)
         assert winner is not None
         return winner
 
-    def read(self, fp: str, columns: list[str] | None = None) -> pa.Table:
-        """Columns (leaf paths) of a commit, or all of them."""
+    def read(
+        self, fp: str, columns: list[str] | None = None, groups: Sequence[int] | None = None
+    ) -> pa.Table:
+        """Columns (leaf paths) of a commit, or all of them; of some of its row groups, or all."""
         with self.store.open(self.name(fp)) as file:
-            return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+            parquet = pq.ParquetFile(file)
+            if groups is None:
+                return parquet.read(columns=columns, use_threads=False)
+            return parquet.read_row_groups(list(groups), columns=columns, use_threads=False)
 
 
 def table_digests(table: pa.Table, skip: Iterable[str] = ("key", "_drop", "parts")) -> dict[str, str]:
@@ -139,7 +153,9 @@ def _part_digests(parts: pa.Array) -> dict[str, str]:
     found = {}
     for name in sorted(names.unique().to_pylist()):
         mask = pc.equal(names, name)
-        found[f"parts.{name}"] = fingerprint([array_digest(flat.filter(mask)), array_digest(rows.filter(mask))])
+        found[f"parts.{name}"] = fingerprint(
+            [array_digest(flat.filter(mask)), array_digest(rows.filter(mask))]
+        )
     return found
 
 
@@ -171,7 +187,9 @@ class View:
     def over(self, layer: Commit) -> View:
         """The view with one more layer. Raises RunError when the layer is not row-aligned."""
         if layer.rows != self.base.rows:
-            raise RunError(f"a layer of {layer.rows} rows does not fit its base of {self.base.rows}: samples were lost")
+            raise RunError(
+                f"a layer of {layer.rows} rows does not fit its base of {self.base.rows}: samples were lost"
+            )
         return View(self.base, (*self.layers, layer), self.parent)
 
     @property

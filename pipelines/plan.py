@@ -52,6 +52,8 @@ class Step:
         written = self.stage.writes()
         if written.shared or isinstance(self.stage, Source):
             return dict(written.fields)
+        if written.own:
+            return {self.name: pa.struct(list(written.fields.items()))}
         shared = {name: kind for name, kind in written.fields.items() if name in CANONICAL}
         own = [(name, kind) for name, kind in written.fields.items() if name not in CANONICAL]
         return {**shared, **({self.name: pa.struct(own)} if own else {})}
@@ -92,6 +94,7 @@ class Plan:
 
     recipe: Recipe
     file: str
+    text: str
     nodes: list[Node] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
 
@@ -114,7 +117,7 @@ class _Builder:
     def __init__(self, recipe: Recipe, located: Located) -> None:
         self.recipe = recipe
         self.located = located
-        self.plan = Plan(recipe, located.file)
+        self.plan = Plan(recipe, located.file, located.text)
         self.ends: dict[str, Node] = {}
         self.visiting: list[str] = []
 
@@ -133,9 +136,13 @@ class _Builder:
                     if not has_path(known, path):
                         what = "column" if key == "record" else "part"
                         hint = nearest(path, [*leaves(known), *known])
-                        raise self._error(f"the flow {output.pack!r} has no {what} {path!r}", hint, (*at, key, i))
+                        raise self._error(
+                            f"the flow {output.pack!r} has no {what} {path!r}", hint, (*at, key, i)
+                        )
             if output.to in targets:
-                raise self._error(f"the outputs {targets[output.to]!r} and {name!r} have one place", "", (*at, "to"))
+                raise self._error(
+                    f"the outputs {targets[output.to]!r} and {name!r} have one place", "", (*at, "to")
+                )
             targets[output.to] = name
             self._add("pack", output.pack, (), (parent,), parent.types, parent.parts, output=(name, output))
         return self.plan
@@ -147,7 +154,9 @@ class _Builder:
         at: Path = ("models", name)
         options = dict(self.recipe.models[name])
         if "use" not in options:
-            raise self._error(f"the model {name!r} does not say what it uses", "use: asr.faster_whisper", at, False)
+            raise self._error(
+                f"the model {name!r} does not say what it uses", "use: asr.faster_whisper", at, False
+            )
         try:
             cls = find_model(options.pop("use"))
         except OmnicurateError as error:
@@ -193,7 +202,9 @@ class _Builder:
             if kind in ("source", "combine"):
                 raise self._error(f"{text.use!r} can only begin a flow", "", text.at, False)
             if step.columns_written().keys() - CANONICAL.keys() and step.name in names:
-                raise self._error(f"two steps write the column {step.name!r}", "name one of them with `as:`", text.at, False)
+                raise self._error(
+                    f"two steps write the column {step.name!r}", "name one of them with `as:`", text.at, False
+                )
             names.add(step.name)
             if kind != "rows" or (fused and fused[-1].stage.needs != step.stage.needs):
                 node = self._flush(flow, node, fused)
@@ -229,7 +240,9 @@ class _Builder:
             return self._combine(flow, step, text)
         if not isinstance(step.stage, Source):
             hint = "a flow begins with an ingest step, from, union or join"
-            raise self._error(f"the flow {flow!r} begins with {text.use!r}, which needs rows", hint, text.at, False)
+            raise self._error(
+                f"the flow {flow!r} begins with {text.use!r}, which needs rows", hint, text.at, False
+            )
         types, parts = self._after(None, [step])
         return self._add("source", flow, (step,), (), types, parts)
 
@@ -237,9 +250,11 @@ class _Builder:
         assert isinstance(step.stage, Combine)
         inputs = {name: self._flow(of, (*text.at, name)) for name, of in step.stage.inputs().items()}
         for name, parent in inputs.items():
-            if not has_path({"key": pa.string(), **parent.types}, step.stage.on(name)):
-                message = f"the flow {parent.flow!r} has no column {step.stage.on(name)!r}"
-                raise self._error(message, nearest(step.stage.on(name), leaves(parent.types)), (*text.at, "on"))
+            if not has_path({"key": pa.string(), **parent.types}, step.stage.bucket_on(name)):
+                message = f"the flow {parent.flow!r} has no column {step.stage.bucket_on(name)!r}"
+                raise self._error(
+                    message, nearest(step.stage.bucket_on(name), leaves(parent.types)), (*text.at, "by")
+                )
         try:
             types = step.stage.types({name: parent.types for name, parent in inputs.items()})
         except ValueError as error:
@@ -248,13 +263,17 @@ class _Builder:
         parents = tuple(inputs.values())
         return self._add("combine", flow, (step,), parents, types, parts, input_names=tuple(inputs))
 
-    def _step(self, flow: str, text: StepText, types: Mapping[str, pa.DataType], parts: tuple[str, ...]) -> Step:
+    def _step(
+        self, flow: str, text: StepText, types: Mapping[str, pa.DataType], parts: tuple[str, ...]
+    ) -> Step:
         try:
             cls = find_stage(text.use)
         except OmnicurateError as error:
             raise self._error(error.message, error.hint, text.at, False) from None
         if not isinstance(text.options, dict):
-            raise self._error(f"{text.use}: expected options `{{name: value}}`, not {text.options!r}", "", text.at)
+            raise self._error(
+                f"{text.use}: expected options `{{name: value}}`, not {text.options!r}", "", text.at
+            )
         options = dict(text.options)
         name = options.pop("as", text.use.rsplit(":", 1)[-1].rsplit(".", 1)[-1])
         if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
@@ -281,9 +300,13 @@ class _Builder:
             found = path_type(known, path)
             if found is None:
                 hint = nearest(path, [*leaves(types), *types])
-                raise self._error(f"no step before {text.use} writes the column {path!r}", hint, self._blame(text, path))
+                raise self._error(
+                    f"no step before {text.use} writes the column {path!r}", hint, self._blame(text, path)
+                )
             if kind not in (ANY, found) and not pa.types.is_null(found):
-                raise self._error(f"{text.use} needs {path} as {kind}, but it is {found}", "", self._blame(text, path))
+                raise self._error(
+                    f"{text.use} needs {path} as {kind}, but it is {found}", "", self._blame(text, path)
+                )
         for part in reads.parts:
             if part not in parts:
                 message = f"no step before {text.use} brings the part {part!r}"
@@ -302,6 +325,12 @@ class _Builder:
         digest = source_digest(type(stage))
         if digest:
             spec["code"] = digest
+        if isinstance(stage, Source):
+            # Columns may be inferred from the input: other columns, other rows, whatever the options say.
+            try:
+                spec["columns"] = {column: str(kind) for column, kind in stage.writes().fields.items()}
+            except (DataError, OSError) as error:
+                raise self._error(f"{text.use}: {error}", "", text.at, False) from None
         if isinstance(stage, Batch):
             if stage.model not in self.plan.models:
                 hint = nearest(stage.model, self.plan.models)
