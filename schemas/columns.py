@@ -60,11 +60,13 @@ class Columns:
         type. For writes a canonical name is written for everybody, any other under the step's own name.
     parts: names of media parts.
     shared: writes the fields at the top level under their own names, canonical or not (a rename).
+    own: writes all fields under the step's name, canonical or not (`heard.text` beside the sample's own text).
     """
 
     fields: Types = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     shared: bool = False
+    own: bool = False
 
 
 def has_path(types: Types, path: str) -> bool:

@@ -240,7 +240,7 @@ class Combine(Stage):
         """Name of each input -> the flow it comes from."""
         raise NotImplementedError
 
-    def on(self, name: str) -> str:
+    def bucket_on(self, name: str) -> str:
         """The column of an input that decides the bucket."""
         raise NotImplementedError
 
@@ -251,4 +251,3 @@ class Combine(Stage):
     def rows(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         """One bucket: all columns of the inputs' live rows in, all columns of the result out (with `key`)."""
         raise NotImplementedError
-
