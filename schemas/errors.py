@@ -1,13 +1,13 @@
 """Every error that Omnicurate raises on purpose.
 
-    OmnicurateError           something the user can read: what, where, what was expected, what to do
-    ├── RecipeError           the recipe is wrong; knows file:line:column
-    ├── MissingExtra          an optional package is needed; names the extra that brings it
-    ├── DataError             an input as a whole cannot be read
-    ├── StoreError            the store or a published data set is not what it should be
-    ├── StageError            a stage broke its contract (a bug in the stage, not in the data)
-    └── RunError              the run must stop: error budget spent, empty output, samples lost
-    SampleError               this one sample is bad; the engine turns it into a reject and goes on
+OmnicurateError           something the user can read: what, where, what was expected, what to do
+├── RecipeError           the recipe is wrong; knows file:line:column
+├── MissingExtra          an optional package is needed; names the extra that brings it
+├── DataError             an input as a whole cannot be read
+├── StoreError            the store or a published data set is not what it should be
+├── StageError            a stage broke its contract (a bug in the stage, not in the data)
+└── RunError              the run must stop: error budget spent, empty output, samples lost
+SampleError               this one sample is bad; the engine turns it into a reject and goes on
 """
 
 from __future__ import annotations

@@ -7,7 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 FORMAT = 1
-INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = "index", "rejected", "shards", "manifest.json", "latest"
+INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = (
+    "index",
+    "rejected",
+    "shards",
+    "manifest.json",
+    "latest",
+)
 
 
 class _Model(BaseModel):

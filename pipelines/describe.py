@@ -1,0 +1,128 @@
+"""What the toolkit can say of itself: the JSON schema of recipes, what is usable here, starters."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+from schemas.errors import OmnicurateError
+from schemas.recipe import Recipe
+from stages.base import Configured
+from stages.catalogue import find_model, find_stage, model_names, stage_names
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_PROGRAMS = {"tar": "apt-get install tar", "ffmpeg": "apt-get install ffmpeg"}
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of recipes, for editors that complete and check YAML."""
+    schema = Recipe.model_json_schema()
+    definitions = schema.setdefault("$defs", {})
+    definitions["Step"] = {"oneOf": [_flow_start(), *(_step(name) for name in stage_names()), _own_stage()]}
+    definitions["Model"] = {"oneOf": [_model(name) for name in model_names()]}
+    schema["properties"]["flows"]["additionalProperties"] = {"type": "array", "items": {"$ref": "#/$defs/Step"}}
+    schema["properties"]["models"]["additionalProperties"] = {"$ref": "#/$defs/Model"}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Omnicurate recipe"
+    return schema
+
+
+def _options(cls: type[Configured]) -> dict[str, Any]:
+    found: dict[str, Any] = TypeAdapter(cls).json_schema()
+    for base in cls.__mro__:  # pydantic describes a field only in the class that declares it
+        described = TypeAdapter(base).json_schema().get("properties", {}) if "__pydantic_config__" in vars(base) else {}
+        for name, properties in found.get("properties", {}).items():
+            if "description" in described.get(name, {}):
+                properties.setdefault("description", described[name]["description"])
+    found.pop("title", None)
+    found["description"] = (cls.__doc__ or "").split("\n\n")[0].strip()
+    found["additionalProperties"] = False
+    return found
+
+
+def _step(name: str) -> dict[str, Any]:
+    options = _options(find_stage(name))
+    options.setdefault("properties", {})["as"] = {"type": "string", "description": "Name of the step and of its column."}
+    value: dict[str, Any] = options if options.get("required") else {"anyOf": [options, {"type": "null"}]}
+    step = {"type": "object", "properties": {name: value}, "required": [name], "additionalProperties": False}
+    return step if options.get("required") else {"anyOf": [step, {"const": name}]}
+
+
+def _flow_start() -> dict[str, Any]:
+    flows = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    properties = {"from": {"type": "string"}, "union": flows}
+    return {"type": "object", "properties": properties, "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+
+
+def _own_stage() -> dict[str, Any]:
+    return {"type": "object", "patternProperties": {"^[\\w.]+:\\w+$": {}}, "additionalProperties": False, "minProperties": 1}
+
+
+def _model(name: str) -> dict[str, Any]:
+    options = _options(find_model(name))
+    options.setdefault("properties", {})["use"] = {"const": name}
+    options["required"] = [*options.get("required", []), "use"]
+    return options
+
+
+class Finding(NamedTuple):
+    """One thing that `doctor` looked at: is it usable, and what to do if not."""
+
+    what: str
+    fine: bool
+    found: str
+    remedy: str
+    used_by: str = ""
+
+
+def doctor() -> Iterator[Finding]:
+    """What of the toolkit is usable on this machine."""
+    version = platform.python_version()
+    yield Finding("python", version >= "3.11", version, "Python 3.11 or later")
+    for package in ("ray", "pyarrow", "duckdb", "webdataset"):
+        yield Finding(package, True, importlib.metadata.version(package), "")
+    yield Finding("processors", True, str(os.cpu_count()), "")
+    free = shutil.disk_usage(".").free
+    yield Finding("free disk here", free > 5e9, f"{free / 1e9:.0f} GB", "5 GB or more are wise")
+    shared = shutil.disk_usage("/dev/shm").free if os.path.exists("/dev/shm") else 0
+    yield Finding("/dev/shm for Ray", shared > 200e6, f"{shared / 1e9:.1f} GB", "mount a larger /dev/shm")
+    gpus = sorted(str(p) for p in Path("/dev").glob("nvidia[0-9]*"))
+    yield Finding("GPUs", True, ", ".join(gpus) or "none (models run on processors)", "")
+    needed: dict[tuple[str, str], list[str]] = {}
+    classes = [(n, find_stage(n)) for n in stage_names()] + [(n, find_model(n)) for n in model_names()]
+    for name, cls in classes:
+        for requirement in cls.requires:
+            needed.setdefault(requirement, []).append(name)
+    for (module, extra), users in sorted(needed.items()):
+        fine = importlib.util.find_spec(module) is not None
+        remedy = f"pip install 'omnicurate[{extra}]'"
+        yield Finding(module, fine, "installed" if fine else "missing", remedy, ", ".join(users))
+    for name in model_names():
+        try:
+            problems = list(find_model(name)().check())
+        except (TypeError, ValueError):
+            continue  # it has no default weights that could be looked for
+        yield Finding(f"weights of {name}", not problems, problems[0] if problems else "found", "", name)
+    for program, remedy in _PROGRAMS.items():
+        path = shutil.which(program)
+        yield Finding(program, path is not None, path or "missing", remedy)
+
+
+def write_starter(kind: str, path: str) -> None:
+    """Write a starter recipe or stage. Raises OmnicurateError when the file is there already."""
+    template = _TEMPLATES / f"{kind}.txt"
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(template.read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise OmnicurateError(f"{path} exists already", "choose another name") from None
+    except FileNotFoundError:
+        raise OmnicurateError(f"the folder of {path} does not exist") from None

@@ -1,0 +1,240 @@
+"""Looking at data sets: published ones, and any WebDataset tars of others."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.errors import DataError, OmnicurateError, StoreError
+from schemas.manifest import INDEX_DIR, LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest
+from schemas.sample import Part
+from schemas.store import Store, is_local
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that can be looked at: an index as a DuckDB relation, and where its bytes are.
+
+    manifest None: foreign tars, indexed for the occasion. index: parquet files, or an Arrow table.
+    """
+
+    root: str
+    manifest: Manifest | None
+    index: Any
+    shards: list[str]
+
+    def connect(self) -> Any:
+        """A DuckDB connection that sees `samples` (and `rejects`) and nothing else of the machine."""
+        import duckdb
+
+        connection = duckdb.connect(config={"threads": 2})
+        if self.manifest is None:
+            connection.register("samples", self.index)
+        else:
+            connection.execute(f"CREATE VIEW samples AS FROM read_parquet({_quoted(self.index)}, union_by_name=true)")
+            rejected = [f"{self.root}/{REJECTED_DIR}/{name}" for name in self.manifest.rejected_files]
+            if rejected:
+                files = f"read_parquet({_quoted(rejected)}, union_by_name=true)"
+                connection.execute(f"CREATE VIEW rejects AS FROM {files}")
+        return connection
+
+
+def _quoted(paths: list[str]) -> str:
+    return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
+
+
+def open_dataset(path: str) -> DataSet:
+    """A published data set (its folder or one of its versions), a tar, a glob or a folder of tars.
+
+    Raises DataError when there is nothing of the kind.
+    """
+    if is_local(path) and not os.path.exists(path) and not glob.glob(path):
+        raise DataError(f"there is nothing at {path}")
+    root = resolve_version(path)
+    if root is not None:
+        store = Store(root)
+        try:
+            manifest = Manifest.model_validate_json(store.read(MANIFEST))
+        except ValidationError as error:
+            raise StoreError(f"the manifest of {root} is damaged: {error.errors()[0]['msg']}") from None
+        index = [f"{store.root}/{INDEX_DIR}/{shard.name.removesuffix('.tar')}.parquet" for shard in manifest.shards]
+        return DataSet(store.root, manifest, index, [f"{store.root}/{SHARDS_DIR}/{s.name}" for s in manifest.shards])
+    tars = [path] if os.path.isfile(path) else sorted(glob.glob(path)) if "*" in path else sorted(_tars_below(path))
+    if not tars:
+        raise DataError(f"{path} is neither a published data set nor a place with tar files")
+    return DataSet(path, None, index_tars(tars), tars)
+
+
+def _tars_below(path: str) -> Iterator[str]:
+    return (str(found) for found in Path(path).rglob("*.tar"))
+
+
+def resolve_version(path: str) -> str | None:
+    """The folder of a version: the path itself, or what its `latest` points to; None if it is no data set."""
+    if is_local(path):
+        for candidate in (Path(path), Path(path, LATEST)):
+            if (candidate / MANIFEST).is_file():
+                return str(candidate.resolve())
+        return None
+    store = Store(path)
+    if store.exists(MANIFEST):
+        return store.root
+    if store.exists(LATEST):
+        return store.path(store.read(LATEST).decode())
+    return None
+
+
+def index_tars(tars: list[str]) -> Any:
+    """An Arrow table over foreign tars: key, parts, shard, and the columns that their JSON members hold."""
+    import pyarrow as pa
+
+    from pipelines.frame import part_rows
+    from stages.base import New
+    from stages.ingest.tars import WebDataset
+
+    rows: list[dict[str, Any]] = []
+    parts: list[dict[str, Part]] = []
+    problems: dict[str, int] = {}
+    for tar in tars:
+        source = WebDataset(path=tar, source="tar")
+        for origin in source.origins():
+            for result in source.read(origin):
+                if isinstance(result, New):
+                    rows.append({"key": result.key, "shard": os.path.basename(tar), **result.columns})
+                    parts.append(dict(result.parts))
+                else:
+                    problems[result.reason] = problems.get(result.reason, 0) + 1
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    table = pa.table({**columns, "parts": part_rows(parts)} if rows else {"key": pa.array([], pa.string())})
+    return table.replace_schema_metadata({"problems": json.dumps(problems)})
+
+
+def _column(values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values])
+
+
+def stats(data: DataSet) -> dict[str, Any]:
+    """Counts, sizes and a summary of every column."""
+    connection = data.connect()
+    found: dict[str, Any] = {"root": data.root, "shards": len(data.shards)}
+    [found["samples"]] = connection.execute("SELECT count(*) FROM samples").fetchone()
+    sizes = [os.path.getsize(shard) for shard in data.shards if is_local(shard)]
+    found["bytes"] = data.manifest.bytes if data.manifest else sum(sizes)
+    if data.manifest is None:
+        problems = json.loads((data.index.schema.metadata or {}).get(b"problems", b"{}"))
+        found["problems"] = problems
+    else:
+        found["rejected"] = data.manifest.rejected
+        found["licenses"] = data.manifest.licenses
+    names = [row[0] for row in connection.execute("DESCRIBE samples").fetchall()]
+    if "source" in names:
+        query = "SELECT coalesce(source, '?'), count(*) FROM samples GROUP BY 1 ORDER BY 2 DESC, 1"
+        found["sources"] = dict(connection.execute(query).fetchall())
+    found["media"] = _media(connection) if "parts" in names else []
+    found["columns"] = _columns(connection)
+    if sizes:
+        found["shard_bytes"] = {"min": min(sizes), "mean": sum(sizes) // len(sizes), "max": max(sizes)}
+    return found
+
+
+def _media(connection: Any) -> list[dict[str, Any]]:
+    query = (
+        "SELECT p.name, p.format, count(*) AS samples, sum(p.size)::BIGINT AS bytes FROM "
+        "(SELECT unnest(parts) AS p FROM samples) GROUP BY ALL ORDER BY ALL"
+    )
+    return [dict(zip(("name", "format", "samples", "bytes"), row, strict=True)) for row in connection.execute(query).fetchall()]
+
+
+def _columns(connection: Any) -> list[dict[str, Any]]:
+    """Each leaf column with its type, how many values it has and its range."""
+    leaves: list[tuple[str, str, str]] = []
+    for name, kind, *_ in connection.execute("DESCRIBE samples").fetchall():
+        if name in ("parts", "shard"):
+            continue
+        if kind.startswith("STRUCT("):
+            fields = connection.execute(f'SELECT unnest("{name}") FROM samples LIMIT 0').description
+            leaves += [(f"{name}.{field[0]}", f'"{name}"."{field[0]}"', str(field[1])) for field in fields]
+        else:
+            leaves.append((name, f'"{name}"', kind))
+    rows = []
+    for path, expression, kind in leaves:
+        number = kind in ("BIGINT", "INTEGER", "DOUBLE", "FLOAT", "HUGEINT", "NUMBER")
+        measure = expression if number else f"length({expression})" if kind in ("VARCHAR", "STRING") else "NULL"
+        query = (
+            f"SELECT count({expression}), approx_count_distinct({expression}), min({measure}), avg({measure}), "
+            f"approx_quantile({measure}, 0.5), max({measure}) FROM samples"
+        )
+        present, distinct, low, mean, median, high = connection.execute(query).fetchone()
+        rows.append(
+            {
+                "column": path,
+                "type": kind.lower(),
+                "measure": "value" if number else "length",
+                "present": present,
+                "distinct": distinct,
+                "min": low,
+                "mean": mean,
+                "median": median,
+                "max": high,
+            }
+        )
+    return rows
+
+
+def rows_of(data: DataSet, key: str | None = None, count: int = 5, rejects: bool = False) -> list[dict[str, Any]]:
+    """Some samples (or one by key) as dictionaries. Raises OmnicurateError for an unknown key."""
+    connection = data.connect()
+    table = "rejects" if rejects else "samples"
+    if rejects and (data.manifest is None or not data.manifest.rejected_files):
+        return []
+    where = "WHERE key = ?" if key is not None else ""
+    order = "" if key is None and not rejects else "ORDER BY key"
+    values = [key] if key is not None else []
+    found = connection.execute(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", values).arrow()
+    rows: list[dict[str, Any]] = (found.read_all() if hasattr(found, "read_all") else found).to_pylist()
+    if key is not None and not rows:
+        if not rejects and data.manifest is not None and data.manifest.rejected_files:
+            rows = rows_of(data, key, count, rejects=True)
+        if not rows:
+            raise OmnicurateError(f"there is no sample {key!r} in {data.root}", "omnicurate show DIR lists some keys")
+    return rows
+
+
+def versions(path: str) -> list[dict[str, Any]]:
+    """The published versions at or below a folder, with which is the latest."""
+    found = []
+    for manifest_path in sorted(Path(path).rglob(MANIFEST)):
+        folder = manifest_path.parent
+        if folder.is_symlink() or any(parent.name == LATEST for parent in (folder, *folder.parents)):
+            continue
+        try:
+            manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+        except ValidationError:
+            continue
+        latest = folder.parent / LATEST
+        found.append(
+            {
+                "dataset": str(folder.parent),
+                "version": folder.name,
+                "latest": latest.exists() and latest.resolve() == folder.resolve(),
+                "samples": manifest.samples,
+                "rejected": manifest.rejected,
+                "shards": len(manifest.shards),
+                "bytes": manifest.bytes,
+                "published": manifest_path.stat().st_mtime,
+            }
+        )
+    return found

@@ -1,0 +1,135 @@
+"""Tables and panels for people. Everything here goes to the terminal and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def size(count: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def number(value: Any) -> str:
+    """A figure with as many digits as help."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,}"
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A plain table; a column whose name begins with `>` is aligned to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return made
+
+
+def summary(console: Console, report: dict[str, Any]) -> None:
+    """What went in, what came out, what was dropped and why."""
+    for output in report["outputs"]:
+        made = table("step", "what", ">read", ">kept", ">rejected", "why", title=f"\n{output['name']}")
+        for step in output["steps"]:
+            rejected = sum(step["rejected"].values())
+            why = ", ".join(f"{count:,} {reason}" for reason, count in step["rejected"].items())
+            label = f"{step['flow']}.{step['step']}"
+            made.add_row(label, step["use"], f"{step['read']:,}", f"{step['kept']:,}", f"{rejected:,}" if rejected else "", why)
+        console.print(made)
+        licenses = ", ".join(f"{name} {count:,}" for name, count in output["licenses"].items())
+        console.print(
+            f"\n[bold]{output['samples']:,}[/] samples in {output['shards']:,} shards, {size(output['bytes'])}"
+            + (f" [dim]({escape(licenses)})[/]" if licenses else "")
+            + f"\n{output['rejected']:,} rejects, each with its reason, in [cyan]{escape(output['path'])}/rejected[/]"
+            + f"\n-> [bold cyan]{escape(output['path'])}[/]",
+            highlight=False,
+        )
+    work = report["work"]
+    console.print(
+        f"[dim]{work['seconds']:.1f} s; {work['reused']:,} of {work['jobs']:,} units of work were there already; "
+        f"log {escape(report['log'])}[/]",
+        highlight=False,
+    )
+
+
+def plan(console: Console, report: dict[str, Any]) -> None:
+    """The graph of a recipe, with what is reused and why the rest is not."""
+    made = table("", "segment", "kind", "after", ">reused", ">to do", "why")
+    for node in report["nodes"]:
+        todo = f"{node['todo']:,}" if not node["waits"] else f"{node['todo']:,}+" if node["todo"] else "?"
+        made.add_row(
+            str(node["index"]),
+            node["name"],
+            node["kind"],
+            ", ".join(map(str, node["parents"])),
+            f"{node['reused']:,}" if node["reused"] else "",
+            todo if node["todo"] or node["waits"] else "",
+            node["why"],
+        )
+    console.print(made)
+    for name, model in report["models"].items():
+        console.print(f"[dim]model[/] {name}: {escape(str(model))}", highlight=False)
+    console.print(f"[dim]store[/] {escape(report['store'])}", highlight=False)
+
+
+def stats(console: Console, found: dict[str, Any]) -> None:
+    """Counts, media and columns of a data set."""
+    head = table("", "")
+    head.add_row("samples", number(found["samples"]))
+    head.add_row("shards", f"{found['shards']:,}, {size(found['bytes'])}")
+    if "shard_bytes" in found:
+        sizes = found["shard_bytes"]
+        head.add_row("shard sizes", f"{size(sizes['min'])} to {size(sizes['max'])}, mean {size(sizes['mean'])}")
+    if "rejected" in found:
+        head.add_row("rejected", number(found["rejected"]))
+    for what in ("sources", "licenses", "problems"):
+        if found.get(what):
+            head.add_row(what, ", ".join(f"{escape(str(name))} {count:,}" for name, count in found[what].items()))
+    head.show_header = False
+    console.print(head, highlight=False)
+    if found["media"]:
+        made = table("part", "format", ">samples", ">bytes", title="\nmedia")
+        for row in found["media"]:
+            made.add_row(row["name"], row["format"], number(row["samples"]), size(row["bytes"]))
+        console.print(made, highlight=False)
+    made = table("column", "type", ">present", ">distinct ~", ">min", ">mean", ">median", ">max", "", title="\ncolumns")
+    for row in found["columns"]:
+        cells = (row["present"], row["distinct"], row["min"], row["mean"], row["median"], row["max"])
+        unit = "characters" if row["measure"] == "length" and row["min"] is not None else ""
+        made.add_row(row["column"], row["type"], *map(number, cells), unit)
+    console.print(made, highlight=False)
+
+
+def sample(console: Console, row: dict[str, Any]) -> None:
+    """One sample, every value that it has."""
+    made = table("", "")
+    made.show_header = False
+    for name, value in row.items():
+        if value is None or name == "key":
+            continue
+        if name == "parts":
+            for part in value:
+                where = f"{part['uri']} @{part['offset']:,}" + (f" [{part['view']}]" if part["view"] else "")
+                made.add_row(f"part {part['name']}", f"{part['format']}, {size(part['size'])}  [dim]{escape(where)}[/]")
+        elif isinstance(value, dict):
+            for inner, found in value.items():
+                if found is not None:
+                    made.add_row(f"{name}.{inner}", escape(_short(found)))
+        else:
+            made.add_row(name, escape(_short(value)))
+    console.print(f"[bold]{escape(str(row['key']))}[/]", highlight=False)
+    console.print(made, highlight=False)
+
+
+def _short(value: Any) -> str:
+    text = number(value) if isinstance(value, float) else str(value)
+    return text if len(text) <= 600 else f"{text[:600]}… ({len(text):,} characters)"

@@ -1,0 +1,89 @@
+"""Checking data sets against what they say of themselves."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from pipelines.inspect import DataSet
+from schemas.digest import digest
+from schemas.manifest import INDEX_DIR
+from schemas.sample import member_extension
+from schemas.shards import Expected, Skipped, samples, walk
+from schemas.shards import verify as verify_shard
+from schemas.store import Store, is_local
+
+
+class Problem(NamedTuple):
+    """Something wrong: in which file, what, and at which member."""
+
+    file: str
+    what: str
+    member: str
+
+
+def verify(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
+    """Read every byte of a data set: counts of what was checked, and the problems found."""
+    return _verify_foreign(data) if data.manifest is None else _verify_published(data)
+
+
+def _verify_published(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
+    assert data.manifest is not None
+    store = Store(data.root)
+    problems: list[Problem] = []
+    keys: set[bytes] = set()
+    total = 0
+    for number, (shard, path) in enumerate(zip(data.manifest.shards, data.shards, strict=True)):
+        if shard.name != f"{data.manifest.dataset}-{number:06d}.tar":
+            problems.append(Problem(shard.name, "the numbers of the shards have a gap", ""))
+        index = f"{INDEX_DIR}/{shard.name.removesuffix('.tar')}.parquet"
+        try:
+            raw = store.read(index)
+            if digest(raw).hex() != shard.index_digest:
+                problems.append(Problem(index, "the index is not what was published", ""))
+                continue
+            with store.open(index) as file:
+                rows = pq.ParquetFile(file).read(columns=["key", "parts"]).to_pylist()
+        except FileNotFoundError:
+            problems.append(Problem(index, "missing", ""))
+            continue
+        if len(rows) != shard.samples:
+            problems.append(Problem(index, f"{len(rows)} rows where {shard.samples} were published", ""))
+        total += len(rows)
+        for row in rows:
+            hashed = digest(row["key"].encode())
+            if hashed in keys:
+                problems.append(Problem(index, "the key stands in the data set twice", row["key"]))
+            keys.add(hashed)
+        problems += _verify_members(path, shard.name, shard.digest, rows)
+    if total != data.manifest.samples:
+        problems.append(Problem("manifest.json", f"{data.manifest.samples} samples stated, {total} found", ""))
+    return {"shards": len(data.shards), "samples": total}, problems
+
+
+def _verify_members(path: str, name: str, expected_digest: str, rows: list[dict[str, Any]]) -> list[Problem]:
+    if is_local(path) and not os.path.exists(path):
+        return [Problem(name, "missing", "")]
+    wanted = [
+        Expected(f"{row['key']}.{member_extension(p['name'], p['format'])}", p["offset"], p["size"], p["digest"])
+        for row in rows
+        for p in row["parts"] or ()
+    ]
+    records = {f"{row['key']}.json" for row in rows}
+    found = [m for m in verify_shard(path, wanted, expected_digest) if m.reason != "unexpected" or m.name not in records]
+    return [Problem(name, m.reason, m.name) for m in found]
+
+
+def _verify_foreign(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
+    problems: list[Problem] = []
+    total = 0
+    for tar in data.shards:
+        for found in samples(walk(tar)):
+            if isinstance(found, Skipped):
+                problems.append(Problem(tar, found.reason, found.name))
+                continue
+            total += 1
+            problems += [Problem(tar, problem.reason, problem.name) for problem in found.problems]
+    return {"shards": len(data.shards), "samples": total}, problems
