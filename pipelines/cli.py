@@ -123,7 +123,7 @@ def _run(
 
     started = time.monotonic()
     state = new_run(store, recipe)
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet, width=None if sys.stderr.isatty() else 160)
     outcome, message = "killed", ""
     with open(state.log_path, "a", encoding="utf-8") as file, _terminable():
         log = Log(file)

@@ -19,7 +19,6 @@ from stages.base import Configured
 from stages.catalogue import find_model, find_stage, model_names, stage_names
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_PROGRAMS = {"tar": "apt-get install tar", "ffmpeg": "apt-get install ffmpeg"}
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -111,9 +110,6 @@ def doctor() -> Iterator[Finding]:
         except (TypeError, ValueError):
             continue  # it has no default weights that could be looked for
         yield Finding(f"weights of {name}", not problems, problems[0] if problems else "found", "", name)
-    for program, remedy in _PROGRAMS.items():
-        path = shutil.which(program)
-        yield Finding(program, path is not None, path or "missing", remedy)
 
 
 def write_starter(kind: str, path: str) -> None:

@@ -141,34 +141,43 @@ class RayExecutor:
     _QUEUE = 2  # jobs on a worker, the second waiting: it never waits for the driver
 
     def __init__(self, store: Store, models: Mapping[str, Model], address: str, workers: int | None) -> None:
+        self._ray: Any = None  # started with the first job: a run that finds everything done needs none
+        self._owns = False
+        self._store = store
+        self._models = models
+        self._crumbs = f"{store.root if store.local else os.path.expanduser('~/.cache/omnicurate')}/.crumbs"
+        self._address = address
+        self._workers = workers or os.cpu_count() or 1
+        self._embedded = address == "local"
+        self._cpus = self._gpus = 0.0
+        self._pools: dict[_Pool, list[_Worker]] = {}
+        self._flying: dict[Any, tuple[Ticket, _Worker]] = {}
+
+    def _connect(self) -> None:
         import ray
 
         import omnicurate
 
-        self._ray = ray
-        self._store = store
-        self._models = models
-        self._crumbs = f"{store.root if store.local else os.path.expanduser('~/.cache/omnicurate')}/.crumbs"
-        self._embedded = address == "local"
         self._owns = not ray.is_initialized()
         if self._owns:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            limits = {"num_cpus": workers or os.cpu_count(), "object_store_memory": 128 << 20} if self._embedded else {}
+            limits = {"num_cpus": self._workers, "object_store_memory": 128 << 20} if self._embedded else {}
             ray.init(
-                address=address,
+                address=self._address,
                 include_dashboard=False if self._embedded else None,
                 log_to_driver=False,
                 logging_level="error",
                 runtime_env=omnicurate.runtime_env(),
                 **limits,
             )
+        self._ray = ray
         self._cpus = float(ray.cluster_resources().get("CPU", 1))
         self._gpus = float(ray.cluster_resources().get("GPU", 0))
-        self._pools: dict[_Pool, list[_Worker]] = {}
-        self._flying: dict[Any, tuple[Ticket, _Worker]] = {}
 
     def room(self, ticket: Ticket) -> bool:
+        if self._ray is None:
+            self._connect()
         pool = self._pools.get((ticket.model, ticket.needs), [])
         return any(worker.jobs < self._QUEUE for worker in pool) or self._may_grow(ticket)
 

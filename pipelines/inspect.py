@@ -203,8 +203,8 @@ def rows_of(data: DataSet, key: str | None = None, count: int = 5, rejects: bool
     where = "WHERE key = ?" if key is not None else ""
     order = "" if key is None and not rejects else "ORDER BY key"
     values = [key] if key is not None else []
-    found = connection.execute(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", values).arrow()
-    rows: list[dict[str, Any]] = (found.read_all() if hasattr(found, "read_all") else found).to_pylist()
+    found = connection.execute(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", values)
+    rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist()
     if key is not None and not rows:
         if not rejects and data.manifest is not None and data.manifest.rejected_files:
             rows = rows_of(data, key, count, rejects=True)

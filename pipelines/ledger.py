@@ -217,7 +217,7 @@ class View:
             if owner is None:
                 inherited.append(path)
                 continue
-            found = leaves_under(owner.digests, path)
+            found = sorted(leaves_under(owner.digests, path))
             columns[owner.fp] = tuple(dict.fromkeys((*columns.get(owner.fp, ()), *found)))
             digests.append([path, [[leaf, owner.digests[leaf]] for leaf in found]])
         names = None if parts is None else frozenset(parts)
