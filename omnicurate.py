@@ -25,15 +25,14 @@ def bootstrap() -> None:
         loaded = sys.modules.get(name)
         if loaded is not None:
             if Path(loaded.__file__ or "").resolve().parent != ROOT / name:
-                raise ImportError(
-                    f"another package called {name!r} was imported before omnicurate: {loaded.__file__}"
-                )
+                raise ImportError(f"another package called {name!r} was imported before omnicurate: {loaded.__file__}")
             continue
         places = [str(ROOT / name)]
         spec = importlib.util.spec_from_file_location(
             name, ROOT / name / "__init__.py", submodule_search_locations=places
         )
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -44,9 +43,7 @@ def bootstrap_worker() -> None:
     bootstrap()
     expected = os.environ.get(_DIGEST)
     if expected and expected != code_digest():
-        raise ImportError(
-            "the workers have another version of omnicurate than the driver; install the same one"
-        )
+        raise ImportError("the workers have another version of omnicurate than the driver; install the same one")
     for folder in os.environ.get(_PATH, "").split(os.pathsep):
         if folder and folder not in sys.path:
             sys.path.append(folder)

@@ -84,7 +84,9 @@ def run_command(
     address: Annotated[str, typer.Option(help="Ray cluster to join; `local` starts one here.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Processors to use with `--address local`.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N samples of each source.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background; see status, logs, cancel.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Go on in the background; see status, logs, cancel.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe: validate it, do what has not been done, publish its outputs."""
@@ -129,7 +131,10 @@ def _run(
         log = Log(file)
         log.line(f"omnicurate run {recipe} on {store.root}")
         try:
-            with executor_for(kind, store, plan.models, address, workers) as executor, Display(log, console, state) as display:
+            with (
+                executor_for(kind, store, plan.models, address, workers) as executor,
+                Display(log, console, state) as display,
+            ):
                 engine = Engine(plan, store, executor, display, limit)
                 engine.run()
                 state.save(display.rows(), force=True)
@@ -369,7 +374,9 @@ def doctor_command(as_json: JsonOption = False) -> None:
     made = render.table("", "what", "found", "to get it", "used by")
     for found in findings:
         mark = "[green]ok[/]" if found.fine else "[yellow]--[/]"
-        made.add_row(mark, found.what, found.found, "" if found.fine else found.remedy.replace("[", "\\["), found.used_by)
+        made.add_row(
+            mark, found.what, found.found, "" if found.fine else found.remedy.replace("[", "\\["), found.used_by
+        )
     _console().print(made, highlight=False)
 
 

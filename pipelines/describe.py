@@ -49,7 +49,10 @@ def _options(cls: type[Configured]) -> dict[str, Any]:
 
 def _step(name: str) -> dict[str, Any]:
     options = _options(find_stage(name))
-    options.setdefault("properties", {})["as"] = {"type": "string", "description": "Name of the step and of its column."}
+    options.setdefault("properties", {})["as"] = {
+        "type": "string",
+        "description": "Name of the step and of its column.",
+    }
     value: dict[str, Any] = options if options.get("required") else {"anyOf": [options, {"type": "null"}]}
     step = {"type": "object", "properties": {name: value}, "required": [name], "additionalProperties": False}
     return step if options.get("required") else {"anyOf": [step, {"const": name}]}
@@ -58,11 +61,22 @@ def _step(name: str) -> dict[str, Any]:
 def _flow_start() -> dict[str, Any]:
     flows = {"type": "array", "items": {"type": "string"}, "minItems": 1}
     properties = {"from": {"type": "string"}, "union": flows}
-    return {"type": "object", "properties": properties, "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
 
 
 def _own_stage() -> dict[str, Any]:
-    return {"type": "object", "patternProperties": {"^[\\w.]+:\\w+$": {}}, "additionalProperties": False, "minProperties": 1}
+    return {
+        "type": "object",
+        "patternProperties": {"^[\\w.]+:\\w+$": {}},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from pipelines.executors import Death, Executor, Failure, Ticket
@@ -87,9 +88,15 @@ class NodeRun:
         for consumer, slot in self.consumers:
             consumer.on_unit(slot, unit, view)
 
-    def submit(
-        self, unit: UnitId, job: Job, then: OnCommit, tally: bool = True, model: str | None = None
-    ) -> None:
+    def emit_layer(self, unit: UnitId, view: View, layer: Commit) -> None:
+        """Hand on a unit with a layer more."""
+        self.emit(unit, view.over(layer))
+
+    def emit_base(self, unit: UnitId, base: Commit, parent: View | None = None) -> None:
+        """Hand on a unit of new rows."""
+        self.emit(unit, View(base, parent=parent))
+
+    def submit(self, unit: UnitId, job: Job, then: OnCommit, tally: bool = True, model: str | None = None) -> None:
         """Have a job done, or find that it has been."""
         self.jobs += 1
         self.open += 1
@@ -176,7 +183,7 @@ class RowsRun(NodeRun):
         job = Job(fingerprint([self.node.kind, basis]), self.node.kind, self.node.steps, reading)
         stage = self.node.steps[0].stage
         model = stage.model if isinstance(stage, Batch) else None
-        self.submit(unit, job, lambda commit: self.emit(unit, view.over(commit)), model=model)
+        self.submit(unit, job, partial(self.emit_layer, unit, view), model=model)
 
 
 class ExpandRun(NodeRun):
@@ -187,7 +194,7 @@ class ExpandRun(NodeRun):
             return
         reading, basis = self.reading(view, self.node.steps)
         job = Job(fingerprint(["expand", basis]), "expand", self.node.steps, reading)
-        self.submit(unit, job, lambda commit: self.emit(unit, View(commit, parent=view)))
+        self.submit(unit, job, partial(self.emit_base, unit, parent=view))
 
 
 class GatherRun(NodeRun):
@@ -229,7 +236,7 @@ class GatherRun(NodeRun):
                 reading,
                 {"merged": merged.fp},
             )
-            self.submit(unit, job, lambda commit, unit=unit, view=view: self.emit(unit, view.over(commit)))
+            self.submit(unit, job, partial(self.emit_layer, unit, view))
 
 
 class UnionRun(NodeRun):
@@ -253,7 +260,7 @@ class CombineRun(NodeRun):
         assert isinstance(step.stage, Combine)
         source = self.node.parents[parent]
         on, buckets = step.stage.bucket_on(self.node.input_names[parent]), step.stage.buckets
-        reading, digests = view.read([name for name in source.types], None)
+        reading, digests = view.read(list(source.types), None)
         fp = fingerprint(["scatter", on, buckets, digests, view.base.digests["key"], view.live])
         inputs = {"types": source.types, "on": on, "buckets": buckets}
         job = Job(fp, "scatter", reading=reading, inputs=inputs)
@@ -280,11 +287,9 @@ class CombineRun(NodeRun):
             contents = {name: [fp for fp, _ in pieces] for name, pieces in inputs.items()}
             fp = fingerprint(["bucket", step.spec, bucket, contents])
             types = {name: p.types for name, p in zip(self.node.input_names, self.node.parents, strict=True)}
-            job = Job(
-                fp, "bucket", (step,), inputs={"pieces": inputs, "types": types, "result": self.node.types}
-            )
+            job = Job(fp, "bucket", (step,), inputs={"pieces": inputs, "types": types, "result": self.node.types})
             unit = (self.node.index, bucket)
-            self.submit(unit, job, lambda commit, unit=unit: self.emit(unit, View(commit)))
+            self.submit(unit, job, partial(self.emit_base, unit))
 
 
 @dataclass
@@ -349,13 +354,9 @@ class Engine:
         if self.executor is not None:
             unfinished = [run.node.name for run in self.runs if not run.done]
             if unfinished:
-                raise RunError(
-                    f"the run ended with unfinished work: {', '.join(unfinished)}", "please report this"
-                )
+                raise RunError(f"the run ended with unfinished work: {', '.join(unfinished)}", "please report this")
 
-    def submit(
-        self, run: NodeRun, unit: UnitId, job: Job, then: OnCommit, tally: bool, model: str | None
-    ) -> None:
+    def submit(self, run: NodeRun, unit: UnitId, job: Job, then: OnCommit, tally: bool, model: str | None) -> None:
         """Called by node runs: find the commit, or queue the job."""
         submission = _Submission(run, then, tally, unit)
         found = self.ledger.find(job.fp)
@@ -385,9 +386,7 @@ class Engine:
         submission: _Submission = ticket.owner
         self._sequence += 1
         rank = (-submission.run.node.index, submission.unit)
-        heapq.heappush(
-            self._ready.setdefault((ticket.model, ticket.needs), []), (rank, self._sequence, ticket)
-        )
+        heapq.heappush(self._ready.setdefault((ticket.model, ticket.needs), []), (rank, self._sequence, ticket))
 
     def _ready_count(self) -> int:
         return sum(map(len, self._ready.values()))
@@ -464,6 +463,6 @@ def _check_budget(run: NodeRun, budget: ErrorBudget) -> None:
         if tally.errors > budget.at_least and tally.errors > budget.share * tally.read:
             kinds = ", ".join(f"{n} {reason}" for reason, n in tally.rejected.most_common() if n)
             raise RunError(
-                f"the step {name} of {run.node.flow!r} lost {tally.errors} of {tally.read} samples to exceptions ({kinds})",
+                f"the step {name} of {run.node.flow!r} lost {tally.errors} of {tally.read} samples to errors ({kinds})",
                 "the log shows the first ones; `errors: {share: …}` in the recipe sets how many are allowed",
             )

@@ -6,6 +6,7 @@ An executor takes jobs while it has room and hands back outcomes. It decides not
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import traceback
 import uuid
@@ -162,18 +163,19 @@ class RayExecutor:
         if self._owns:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            limits = {"num_cpus": self._workers, "object_store_memory": 128 << 20} if self._embedded else {}
+            limits: dict[str, Any] = {}
+            if self._embedded:
+                limits = {"num_cpus": self._workers, "object_store_memory": 128 << 20, "include_dashboard": False}
             ray.init(
                 address=self._address,
-                include_dashboard=False if self._embedded else None,
                 log_to_driver=False,
-                logging_level="error",
+                logging_level=logging.ERROR,
                 runtime_env=omnicurate.runtime_env(),
                 **limits,
             )
         self._ray = ray
-        self._cpus = float(ray.cluster_resources().get("CPU", 1))
-        self._gpus = float(ray.cluster_resources().get("GPU", 0))
+        resources: dict[str, float] = self._ray.cluster_resources()
+        self._cpus, self._gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
 
     def room(self, ticket: Ticket) -> bool:
         if self._ray is None:
@@ -217,7 +219,11 @@ class RayExecutor:
     def _spawn(self, ticket: Ticket) -> _Worker:
         needs = ticket.needs
         # On a machine of our own the few CPUs are shared; what runs at once is decided here.
-        options = {"num_cpus": 0 if self._embedded else needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory or None}
+        options = {
+            "num_cpus": 0 if self._embedded else needs.cpus,
+            "num_gpus": needs.gpus,
+            "memory": needs.memory or None,
+        }
         actor = self._ray.remote(_RayWorker).options(max_restarts=0, max_task_retries=0, **options)
         model = self._models[ticket.model] if ticket.model is not None else None
         return _Worker(actor.remote(self._store.root, model), needs)
@@ -253,7 +259,7 @@ class RayExecutor:
             if worker in pool:
                 pool.remove(worker)
         text = str(error).strip().split("\n")[0]
-        if "creation task" in str(error) or type(error).__name__ == "ActorDiedError" and "__init__" in str(error):
+        if "creation task" in str(error) or (type(error).__name__ == "ActorDiedError" and "__init__" in str(error)):
             return Failure(RunError(f"the model {ticket.model!r} could not be loaded", str(error)))
         assert ticket.job.crumb is not None
         began, rows = read_crumb(ticket.job.crumb)

@@ -56,7 +56,7 @@ def explain(plan: Plan) -> dict[str, Any]:
                 "parents": [parent.index for parent in node.parents],
                 "reused": run.reused,
                 "todo": todo,
-                "waits": not run.done and not todo or any(p.index in changed for p in node.parents),
+                "waits": (not run.done and not todo) or any(p.index in changed for p in node.parents),
                 "why": _why(node, run, todo, changed, before),
             }
         )

@@ -60,9 +60,7 @@ class Frame:
             for name in path[len(below[0]) + 1 :].split("."):
                 array = pc.struct_field(array, name)
             return array
-        return pa.StructArray.from_arrays(
-            [self._arrays[p] for p in below], [p[len(path) + 1 :] for p in below]
-        )
+        return pa.StructArray.from_arrays([self._arrays[p] for p in below], [p[len(path) + 1 :] for p in below])
 
     def table(self, paths: Mapping[str, pa.DataType], rows: np.ndarray[Any, Any] | None = None) -> pa.Table:
         """A flat table with `key` and the dotted paths as column names, of some rows (indices) or all."""

@@ -155,7 +155,10 @@ def _media(connection: Any) -> list[dict[str, Any]]:
         "SELECT p.name, p.format, count(*) AS samples, sum(p.size)::BIGINT AS bytes FROM "
         "(SELECT unnest(parts) AS p FROM samples) GROUP BY ALL ORDER BY ALL"
     )
-    return [dict(zip(("name", "format", "samples", "bytes"), row, strict=True)) for row in connection.execute(query).fetchall()]
+    return [
+        dict(zip(("name", "format", "samples", "bytes"), row, strict=True))
+        for row in connection.execute(query).fetchall()
+    ]
 
 
 def _columns(connection: Any) -> list[dict[str, Any]]:
@@ -203,7 +206,7 @@ def rows_of(data: DataSet, key: str | None = None, count: int = 5, rejects: bool
     where = "WHERE key = ?" if key is not None else ""
     order = "" if key is None and not rejects else "ORDER BY key"
     values = [key] if key is not None else []
-    found = connection.execute(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", values)
+    found = connection.sql(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", params=values)
     rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist()
     if key is not None and not rows:
         if not rejects and data.manifest is not None and data.manifest.rejected_files:

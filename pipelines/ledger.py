@@ -29,7 +29,7 @@ ALL_LIVE = "all"
 
 @dataclass
 class StepTally:
-    """What one step did with one unit: rows that reached it, went on, were rejected by reason; exceptions among them."""
+    """What one step did with one unit: rows that reached it, went on, were rejected; exceptions among those."""
 
     step: str
     read: int = 0
@@ -119,9 +119,7 @@ class Ledger:
         assert winner is not None
         return winner
 
-    def read(
-        self, fp: str, columns: list[str] | None = None, groups: Sequence[int] | None = None
-    ) -> pa.Table:
+    def read(self, fp: str, columns: list[str] | None = None, groups: Sequence[int] | None = None) -> pa.Table:
         """Columns (leaf paths) of a commit, or all of them; of some of its row groups, or all."""
         with self.store.open(self.name(fp)) as file:
             parquet = pq.ParquetFile(file)
@@ -153,9 +151,7 @@ def _part_digests(parts: pa.Array) -> dict[str, str]:
     found = {}
     for name in sorted(names.unique().to_pylist()):
         mask = pc.equal(names, name)
-        found[f"parts.{name}"] = fingerprint(
-            [array_digest(flat.filter(mask)), array_digest(rows.filter(mask))]
-        )
+        found[f"parts.{name}"] = fingerprint([array_digest(flat.filter(mask)), array_digest(rows.filter(mask))])
     return found
 
 
@@ -187,9 +183,7 @@ class View:
     def over(self, layer: Commit) -> View:
         """The view with one more layer. Raises RunError when the layer is not row-aligned."""
         if layer.rows != self.base.rows:
-            raise RunError(
-                f"a layer of {layer.rows} rows does not fit its base of {self.base.rows}: samples were lost"
-            )
+            raise RunError(f"a layer of {layer.rows} rows does not fit its base of {self.base.rows}: samples were lost")
         return View(self.base, (*self.layers, layer), self.parent)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,7 @@ class PackRun(NodeRun):
             view.base.digests["key"],
             view.live,
         ]
-        job = Job(
-            fingerprint(["pack_rows", basis]), "pack_rows", (), reading, {"types": types, "record": record}
-        )
+        job = Job(fingerprint(["pack_rows", basis]), "pack_rows", (), reading, {"types": types, "record": record})
         self.submit(unit, job, lambda commit: self._records.update({unit: commit}))
 
     def on_parents_done(self) -> None:
@@ -92,9 +91,7 @@ class PackRun(NodeRun):
         for node in self.engine.plan.lineage(self.node):
             for step, tally in self.engine.runs[node.index].tallies.items():
                 why = ", ".join(f"{n} {reason}" for reason, n in tally.rejected.most_common(3) if n)
-                lines.append(
-                    f"{node.flow}.{step}: {tally.read} read, {tally.kept} kept" + (f" ({why})" if why else "")
-                )
+                lines.append(f"{node.flow}.{step}: {tally.read} read, {tally.kept} kept" + (f" ({why})" if why else ""))
         return "\n  ".join(lines)
 
     def _write(self, layout: Commit) -> None:
@@ -116,16 +113,12 @@ class PackRun(NodeRun):
                 "duplicates": duplicates,
             }
             job = Job(fp, "shard", inputs=inputs)
-            self.submit(
-                (shard,), job, lambda commit, shard=shard: self._shards.update({shard: commit}), tally=False
-            )
+            self.submit((shard,), job, partial(self._shards.__setitem__, shard), tally=False)
         for node in self.engine.plan.lineage(self.node):
             self._export_rejects(node, place, units, duplicates)
         self.engine.when_idle(self, self._publish)
 
-    def _export_rejects(
-        self, node: Node, place: dict[str, str], records: list[str], duplicates: int | None
-    ) -> None:
+    def _export_rejects(self, node: Node, place: dict[str, str], records: list[str], duplicates: int | None) -> None:
         run = self.engine.runs[node.index]
         own = run is self
         commits = self._records if own else run.commits
@@ -166,9 +159,7 @@ class PackRun(NodeRun):
             return
         manifest = self._make_manifest()
         self._check_conservation(manifest)
-        self.out.put_new(
-            f"{self.version}/{MANIFEST}", (canonical_json(manifest.model_dump()) + "\n").encode()
-        )
+        self.out.put_new(f"{self.version}/{MANIFEST}", (canonical_json(manifest.model_dump()) + "\n").encode())
         if self.engine.limit is None:
             set_latest(self.out, self.version)
         self.manifest = manifest
@@ -202,9 +193,7 @@ class PackRun(NodeRun):
             rejected=sum(commit.rows for commit in self._rejects.values()),
             bytes=sum(shard.bytes for shard in shards),
             shards=shards,
-            rejected_files=sorted(
-                str(commit.facts["rejected"]) + ".parquet" for commit in self._rejects.values()
-            ),
+            rejected_files=sorted(str(commit.facts["rejected"]) + ".parquet" for commit in self._rejects.values()),
             columns={name: str(kind) for name, kind in self.node.types.items()},
             sources=dict(sorted(sources.items())),
             licenses=dict(sorted(licenses.items())),

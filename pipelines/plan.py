@@ -21,7 +21,7 @@ from schemas.columns import ANY, CANONICAL, RESERVED, has_path, leaves, merge_ty
 from schemas.errors import DataError, MissingExtra, OmnicurateError, RecipeError, nearest
 from schemas.recipe import Located, Output, Path, Recipe, load_recipe, steps_of
 from schemas.recipe import Step as StepText
-from stages.base import Batch, Combine, Columnar, Configured, Expand, Gather, Map, Model, Needs, Source, Stage
+from stages.base import Batch, Columnar, Combine, Configured, Expand, Gather, Map, Model, Needs, Source, Stage
 from stages.catalogue import find_model, find_stage, source_digest
 
 Kind = Literal["source", "rows", "batch", "expand", "gather", "combine", "union", "pack"]
@@ -136,13 +136,9 @@ class _Builder:
                     if not has_path(known, path):
                         what = "column" if key == "record" else "part"
                         hint = nearest(path, [*leaves(known), *known])
-                        raise self._error(
-                            f"the flow {output.pack!r} has no {what} {path!r}", hint, (*at, key, i)
-                        )
+                        raise self._error(f"the flow {output.pack!r} has no {what} {path!r}", hint, (*at, key, i))
             if output.to in targets:
-                raise self._error(
-                    f"the outputs {targets[output.to]!r} and {name!r} have one place", "", (*at, "to")
-                )
+                raise self._error(f"the outputs {targets[output.to]!r} and {name!r} have one place", "", (*at, "to"))
             targets[output.to] = name
             self._add("pack", output.pack, (), (parent,), parent.types, parent.parts, output=(name, output))
         return self.plan
@@ -154,17 +150,19 @@ class _Builder:
         at: Path = ("models", name)
         options = dict(self.recipe.models[name])
         if "use" not in options:
-            raise self._error(
-                f"the model {name!r} does not say what it uses", "use: asr.faster_whisper", at, False
-            )
+            raise self._error(f"the model {name!r} does not say what it uses", "use: asr.faster_whisper", at, False)
         try:
             cls = find_model(options.pop("use"))
         except OmnicurateError as error:
             raise self._error(error.message, error.hint, (*at, "use")) from None
-        return self._construct(cls, options, at)
+        built: Model = self._construct(cls, options, at)
+        return built
 
     def _construct(self, cls: type[Any], options: dict[str, Any], at: Path) -> Any:
         names = [f.name for f in dataclasses.fields(cls)]
+        for key in options:
+            if not isinstance(key, str):  # YAML reads on, off, yes, no as booleans
+                raise self._error(f"unknown key {key!r}", nearest(str(key), names), (*at, key), False)
         try:
             built = cls(**options)
         except ValidationError as error:
@@ -201,12 +199,9 @@ class _Builder:
             kind = _kind(step.stage)
             if kind in ("source", "combine"):
                 raise self._error(f"{text.use!r} can only begin a flow", "", text.at, False)
-            if step.columns_written().keys() - CANONICAL.keys() and step.name in names:
-                raise self._error(
-                    f"two steps write the column {step.name!r}", "name one of them with `as:`", text.at, False
-                )
+            self._check_names(step, text, types, names)
             names.add(step.name)
-            if kind != "rows" or (fused and fused[-1].stage.needs != step.stage.needs):
+            if kind != "rows" or not _fuses(fused, step):
                 node = self._flush(flow, node, fused)
                 fused = []
             fused.append(step)
@@ -216,6 +211,16 @@ class _Builder:
         self.ends[flow] = self._flush(flow, node, fused)
         self.visiting.pop()
         return self.ends[flow]
+
+    def _check_names(self, step: Step, text: StepText, types: Mapping[str, pa.DataType], names: set[str]) -> None:
+        """A step's own column must be new; only shared writes (a rename) may replace one."""
+        if step.stage.writes().shared or step.name not in step.columns_written():
+            return
+        hint = f"name the step: `as: {step.name}_2`"
+        if step.name in names:
+            raise self._error(f"two steps write the column {step.name!r}", hint, text.at, False)
+        if step.name in types and step.name not in CANONICAL:
+            raise self._error(f"the step would replace the column {step.name!r} of its input", hint, text.at, False)
 
     def _step_names(self, node: Node) -> set[str]:
         return {step.name for upstream in self.plan.lineage(node) for step in upstream.steps}
@@ -240,9 +245,7 @@ class _Builder:
             return self._combine(flow, step, text)
         if not isinstance(step.stage, Source):
             hint = "a flow begins with an ingest step, from, union or join"
-            raise self._error(
-                f"the flow {flow!r} begins with {text.use!r}, which needs rows", hint, text.at, False
-            )
+            raise self._error(f"the flow {flow!r} begins with {text.use!r}, which needs rows", hint, text.at, False)
         types, parts = self._after(None, [step])
         return self._add("source", flow, (step,), (), types, parts)
 
@@ -252,9 +255,7 @@ class _Builder:
         for name, parent in inputs.items():
             if not has_path({"key": pa.string(), **parent.types}, step.stage.bucket_on(name)):
                 message = f"the flow {parent.flow!r} has no column {step.stage.bucket_on(name)!r}"
-                raise self._error(
-                    message, nearest(step.stage.bucket_on(name), leaves(parent.types)), (*text.at, "by")
-                )
+                raise self._error(message, nearest(step.stage.bucket_on(name), leaves(parent.types)), (*text.at, "by"))
         try:
             types = step.stage.types({name: parent.types for name, parent in inputs.items()})
         except ValueError as error:
@@ -263,17 +264,13 @@ class _Builder:
         parents = tuple(inputs.values())
         return self._add("combine", flow, (step,), parents, types, parts, input_names=tuple(inputs))
 
-    def _step(
-        self, flow: str, text: StepText, types: Mapping[str, pa.DataType], parts: tuple[str, ...]
-    ) -> Step:
+    def _step(self, flow: str, text: StepText, types: Mapping[str, pa.DataType], parts: tuple[str, ...]) -> Step:
         try:
             cls = find_stage(text.use)
         except OmnicurateError as error:
             raise self._error(error.message, error.hint, text.at, False) from None
         if not isinstance(text.options, dict):
-            raise self._error(
-                f"{text.use}: expected options `{{name: value}}`, not {text.options!r}", "", text.at
-            )
+            raise self._error(f"{text.use}: expected options `{{name: value}}`, not {text.options!r}", "", text.at)
         options = dict(text.options)
         name = options.pop("as", text.use.rsplit(":", 1)[-1].rsplit(".", 1)[-1])
         if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
@@ -304,9 +301,7 @@ class _Builder:
                     f"no step before {text.use} writes the column {path!r}", hint, self._blame(text, path)
                 )
             if kind not in (ANY, found) and not pa.types.is_null(found):
-                raise self._error(
-                    f"{text.use} needs {path} as {kind}, but it is {found}", "", self._blame(text, path)
-                )
+                raise self._error(f"{text.use} needs {path} as {kind}, but it is {found}", "", self._blame(text, path))
         for part in reads.parts:
             if part not in parts:
                 message = f"no step before {text.use} brings the part {part!r}"
@@ -377,6 +372,13 @@ class _Builder:
         node = Node(len(self.plan.nodes), kind, flow, steps, parents, types, parts, output, input_names)
         self.plan.nodes.append(node)
         return node
+
+
+def _fuses(fused: list[Step], step: Step) -> bool:
+    """Whether a light step can join the segment: same resources, and no read of a whole struct still in the making."""
+    if any(other.stage.needs != step.stage.needs for other in fused):
+        return False
+    return not any(other.name in step.stage.reads().fields for other in fused)
 
 
 def _kind(stage: Stage) -> Kind:

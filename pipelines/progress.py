@@ -86,7 +86,9 @@ class Display:
             self._last_line = now
             busy = [row for row in self.rows() if row["done"] < row["jobs"]]
             for row in busy:
-                text = f"{row['node']}: {row['done']}/{row['jobs']} units, {row['kept']} kept, {row['rejected']} rejected"
+                text = (
+                    f"{row['node']}: {row['done']}/{row['jobs']} units, {row['kept']} kept, {row['rejected']} rejected"
+                )
                 self._console.print(f"[{now - self._started:6.0f} s] {text}{_eta(row)}", highlight=False, markup=False)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -29,7 +29,9 @@ def number(value: Any) -> str:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """A plain table; a column whose name begins with `>` is aligned to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim"
+    )
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     return made
@@ -43,7 +45,9 @@ def summary(console: Console, report: dict[str, Any]) -> None:
             rejected = sum(step["rejected"].values())
             why = ", ".join(f"{count:,} {reason}" for reason, count in step["rejected"].items())
             label = f"{step['flow']}.{step['step']}"
-            made.add_row(label, step["use"], f"{step['read']:,}", f"{step['kept']:,}", f"{rejected:,}" if rejected else "", why)
+            made.add_row(
+                label, step["use"], f"{step['read']:,}", f"{step['kept']:,}", f"{rejected:,}" if rejected else "", why
+            )
         console.print(made)
         licenses = ", ".join(f"{name} {count:,}" for name, count in output["licenses"].items())
         console.print(

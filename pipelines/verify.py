@@ -72,7 +72,9 @@ def _verify_members(path: str, name: str, expected_digest: str, rows: list[dict[
         for p in row["parts"] or ()
     ]
     records = {f"{row['key']}.json" for row in rows}
-    found = [m for m in verify_shard(path, wanted, expected_digest) if m.reason != "unexpected" or m.name not in records]
+    found = [
+        m for m in verify_shard(path, wanted, expected_digest) if m.reason != "unexpected" or m.name not in records
+    ]
     return [Problem(name, m.reason, m.name) for m in found]
 
 

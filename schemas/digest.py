@@ -80,9 +80,7 @@ def _feed(state: Any, array: pa.Array) -> None:
     elif pa.types.is_string(kind) or pa.types.is_binary(kind):
         if len(array):
             state.update(_int32(pc.binary_length(array)))
-            offsets = np.frombuffer(array.buffers()[1], np.int32)[
-                array.offset : array.offset + len(array) + 1
-            ]
+            offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
             data = array.buffers()[2]
             if data is not None:
                 state.update(memoryview(data)[int(offsets[0]) : int(offsets[-1])])
@@ -94,9 +92,7 @@ def _feed(state: Any, array: pa.Array) -> None:
     elif pa.types.is_fixed_size_binary(kind):
         width = kind.byte_width
         if len(array):
-            state.update(
-                memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
-            )
+            state.update(memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width])
     else:
         state.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).tobytes())
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT = 1
+FORMAT: Final = 1
 INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = (
     "index",
     "rejected",

@@ -124,9 +124,7 @@ class Located:
             for key_node, value_node in node.value:
                 key = yaml.SafeLoader("").construct_object(key_node, deep=True)
                 if key in built:
-                    raise RecipeError(
-                        f"the key {key!r} stands here twice", "", self._format(key_node.start_mark)
-                    )
+                    raise RecipeError(f"the key {key!r} stands here twice", "", self._format(key_node.start_mark))
                 self._marks[(*path, key)] = key_node.start_mark
                 built[key] = self._build(value_node, (*path, key))
                 self._marks[(*path, key, None)] = value_node.start_mark
@@ -146,9 +144,7 @@ class Located:
     def _format(self, mark: yaml.Mark) -> str:
         return f"{self.file}:{mark.line + 1}:{mark.column + 1}"
 
-    def explain(
-        self, error: ValidationError, prefix: Path, valid: Callable[[Path], Iterable[str]]
-    ) -> RecipeError:
+    def explain(self, error: ValidationError, prefix: Path, valid: Callable[[Path], Iterable[str]]) -> RecipeError:
         """The first complaint of a pydantic validation as a RecipeError with its place.
 
         valid: the keys that are right at a path below `prefix`, for the hint about a misspelt one.
@@ -174,9 +170,7 @@ def load_recipe(file: str, text: str | None = None) -> tuple[Recipe, Located]:
             with open(file, encoding="utf-8") as handle:
                 text = handle.read()
         except FileNotFoundError:
-            raise RecipeError(
-                f"there is no recipe {file}", "omnicurate new recipe FILE writes a starter"
-            ) from None
+            raise RecipeError(f"there is no recipe {file}", "omnicurate new recipe FILE writes a starter") from None
         except UnicodeDecodeError as error:
             raise RecipeError("the recipe is not UTF-8 text", f"byte {error.start}", file) from None
         except OSError as error:
@@ -210,9 +204,7 @@ def steps_of(recipe: Recipe, located: Located, flow: str) -> list[Step]:
             [(use, options)] = raw.items()
             steps.append(Step(use, {} if options is None else options, (*at, use)))
         else:
-            raise RecipeError(
-                "a step is `stage.name: {options}`", "one stage in each list item", located.where(at)
-            )
+            raise RecipeError("a step is `stage.name: {options}`", "one stage in each list item", located.where(at))
     if not steps:
         raise RecipeError(f"the flow {flow!r} has no steps", "", located.where(("flows", flow)))
     return steps

@@ -59,10 +59,14 @@ class Media(NamedTuple):
     format: str
 
 
-def part_name(format: str, taken: Mapping[str, Any]) -> str:
-    """The name of a foreign medium: its kind, or its extension when a medium of that kind is there already."""
-    kind = KINDS.get(format.rsplit(".", 1)[-1])
-    return kind if kind and "." not in format and kind not in taken else format
+def part_name(extension: str, taken: Mapping[str, Any]) -> str:
+    """The name of a foreign medium with that extension, the opposite of `member_extension`.
+
+    `speech.wav` is a part called speech; a plain `jpg` is the image, or `jpg` when the sample has an image already.
+    """
+    stem, _, format = extension.rpartition(".")
+    name = stem or KINDS.get(format, format)
+    return name if name not in taken else extension
 
 
 def member_extension(name: str, format: str) -> str:

@@ -57,9 +57,7 @@ class Store:
 
     def exists(self, name: str) -> bool:
         """Whether an object of that name has been published."""
-        return (
-            os.path.exists(self.path(name)) if self.local else bool(self._fs.exists(f"{self._base}/{name}"))
-        )
+        return os.path.exists(self.path(name)) if self.local else bool(self._fs.exists(f"{self._base}/{name}"))
 
     def put_new(self, name: str, data: bytes | Path) -> bool:
         """Publish an object: bytes, or a finished local file (which is consumed). False if the name was taken."""
@@ -110,11 +108,7 @@ class Store:
 
     def temporary(self) -> Path:
         """A fresh path for a file to be written and then given to `put_new`, on the same file system."""
-        directory = (
-            f"{self.root}/.tmp"
-            if self.local
-            else os.path.join(os.environ.get("TMPDIR", "/tmp"), "omnicurate")
-        )
+        directory = f"{self.root}/.tmp" if self.local else os.path.join(os.environ.get("TMPDIR", "/tmp"), "omnicurate")
         os.makedirs(directory, exist_ok=True)
         return Path(directory, uuid.uuid4().hex)
 
@@ -165,9 +159,7 @@ def _filesystem(uri: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.core.url_to_fs(uri)
     except (ImportError, ValueError) as error:
-        raise StoreError(
-            f"cannot open {uri}: {error}", "install the fsspec driver of that protocol"
-        ) from None
+        raise StoreError(f"cannot open {uri}: {error}", "install the fsspec driver of that protocol") from None
     return fs, path.rstrip("/")
 
 
@@ -188,9 +180,7 @@ def file_tag(status: os.stat_result) -> str:
 def remote_tag(info: dict[str, Any]) -> str:
     """The same for an object elsewhere: its etag, or size and time of last change."""
     found = (
-        info.get("ETag")
-        or info.get("etag")
-        or f"{info.get('size')}-{info.get('mtime') or info.get('LastModified')}"
+        info.get("ETag") or info.get("etag") or f"{info.get('size')}-{info.get('mtime') or info.get('LastModified')}"
     )
     return str(found).strip('"')
 
@@ -207,9 +197,7 @@ class MediaReader:
 
     def __call__(self, part: Part) -> bytes:
         """All bytes of a part. Raises SampleError(media_missing | media_changed | media_truncated)."""
-        uri = (
-            self._store.path(part.uri[len(STORE_SCHEME) :]) if part.uri.startswith(STORE_SCHEME) else part.uri
-        )
+        uri = self._store.path(part.uri[len(STORE_SCHEME) :]) if part.uri.startswith(STORE_SCHEME) else part.uri
         data = self._read_local(local_path(uri), part) if is_local(uri) else self._read_remote(uri, part)
         if len(data) != part.size:
             raise SampleError("media_truncated")

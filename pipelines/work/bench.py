@@ -28,6 +28,7 @@ from stages.base import Reject, Stage
 ERROR = "error"  # the reason of a sample whose step raised an exception
 DEADLY = "deadly"  # the reason of a sample that killed its worker three times when it was alone in it
 WRONG_TYPE = "wrong_type"
+NO_CHILDREN = "no_children"  # the reason of a row that an expand made nothing of
 _MAX_NOTES = 20
 
 
@@ -193,11 +194,9 @@ def commit_rows(
 
 
 def check_reject(stage: Stage, use: str, reject: Reject) -> Reject:
-    """A stage may only give the reasons that it declares. Raises StageError."""
-    if reject.reason not in stage.reasons:
-        raise StageError(
-            f"{use} gave the reason {reject.reason!r} that it does not declare", "add it to `reasons`"
-        )
+    """A stage may only give the reasons that it declares (and an expand "no_children"). Raises StageError."""
+    if reject.reason not in (*stage.reasons, NO_CHILDREN):
+        raise StageError(f"{use} gave the reason {reject.reason!r} that it does not declare", "add it to `reasons`")
     return reject
 
 

@@ -32,9 +32,7 @@ def conform(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_struct(kind) and pa.types.is_struct(array.type):
         held = {array.type.field(i).name: child for i, child in enumerate(array.flatten())}
         fields = [kind.field(i) for i in range(kind.num_fields)]
-        children = [
-            conform(held[f.name], f.type) if f.name in held else pa.nulls(len(array), f.type) for f in fields
-        ]
+        children = [conform(held[f.name], f.type) if f.name in held else pa.nulls(len(array), f.type) for f in fields]
         return pa.StructArray.from_arrays(children, fields=fields)
     return array.cast(kind)
 
@@ -80,7 +78,5 @@ def bucket_work(bench: Bench, job: Job, model: Any) -> Commit:
     live = np.ones(len(result), dtype=bool)
     live[list(drops)] = False
     types = {"key": pa.string(), **job.inputs["result"], "parts": PARTS}
-    columns = {
-        n: conform(result.column(n).combine_chunks(), t) for n, t in types.items() if n in result.column_names
-    }
+    columns = {n: conform(result.column(n).combine_chunks(), t) for n, t in types.items() if n in result.column_names}
     return commit_rows(bench, columns, len(result), live, drops, (tally,))

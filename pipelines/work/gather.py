@@ -17,7 +17,8 @@ from stages.base import Gather
 def partial_work(bench: Bench, job: Job, model: Any) -> Commit:
     [step] = job.steps
     stage = step.stage
-    assert isinstance(stage, Gather) and job.reading is not None
+    assert isinstance(stage, Gather)
+    assert job.reading is not None
     frame = Frame(bench.ledger, job.reading)
     reads = {path: kind for path, kind in stage.reads().fields.items() if path != "key"}
     return publish_table(bench, stage.partial(frame.table(reads, np.flatnonzero(frame.live))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import pyarrow as pa
 from pipelines.frame import part_rows
 from pipelines.ledger import Commit, Ledger, StepTally, table_digests
 from pipelines.plan import Step
-from pipelines.work.bench import DEADLY, WRONG_TYPE, Bench, Job, MediaSink, commit_rows, guard
+from pipelines.work.bench import DEADLY, NO_CHILDREN, WRONG_TYPE, Bench, Job, MediaSink, commit_rows, guard
 from pipelines.work.rows import Rows
+from pipelines.work.typed import typed_array
 from schemas.digest import digest
 from schemas.keys import child_key, make_key
 from schemas.sample import Part, Sample
@@ -26,9 +28,7 @@ class Made:
         self.bench = bench
         self.step = step
         self.types = step.columns_written()
-        self.own = (
-            step.name if step.name in self.types and pa.types.is_struct(self.types[step.name]) else None
-        )
+        self.own = step.name if step.name in self.types and pa.types.is_struct(self.types[step.name]) else None
         self.fields = step.stage.writes().fields
         self.defaults = dict(defaults or {})
         self.types.update({name: pa.string() for name in self.defaults if name not in self.types})
@@ -83,20 +83,15 @@ class Made:
         values = [row.get(name) for row in self.columns]
         if default is not None:
             values = [default if value is None else value for value in values]
-        try:
-            return pa.array(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            for index, value in enumerate(values):
-                try:
-                    pa.scalar(value, kind)
-                except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-                    values[index] = None
-                    if index not in self.drops:
-                        detail = f"{name}: {type(value).__name__} where {kind} is expected"
-                        self.drops[index] = (self.step.name, WRONG_TYPE, detail)
-                        tallies[0].kept -= 1
-                        tallies[0].rejected[WRONG_TYPE] = tallies[0].rejected.get(WRONG_TYPE, 0) + 1
-            return pa.array(values, kind)
+
+        def wrong(index: int, detail: str) -> None:
+            if index not in self.drops:
+                self.drops[index] = (self.step.name, WRONG_TYPE, f"{name}: {detail}")
+                tallies[0].kept -= 1
+                tallies[0].errors += 1
+                tallies[0].rejected[WRONG_TYPE] = tallies[0].rejected.get(WRONG_TYPE, 0) + 1
+
+        return typed_array(values, kind, wrong)
 
 
 def expand_work(bench: Bench, job: Job, model: Any) -> Commit:
@@ -112,13 +107,11 @@ def expand_work(bench: Bench, job: Job, model: Any) -> Commit:
         key = rows.keys[row]
         bench.in_hand((row,))
         sample = Sample(key, lists, row, rows.parts[row] if rows.parts else None, bench.reader)
-        if row in job.deadly:
-            result, failed = Reject(DEADLY), True
-        else:
-            result, failed = guard(bench, step, key, lambda sample=sample: _children(stage, sample))
-        if type(result) is not Reject and not result:
-            result = Reject("no_children")
-        if type(result) is Reject:
+        result: Any = Reject(DEADLY)
+        failed = True
+        if row not in job.deadly:
+            result, failed = guard(bench, step, key, partial(_children, stage, sample))
+        if isinstance(result, Reject):
             made.add(key, result, row)
             tally.rejected[result.reason] = tally.rejected.get(result.reason, 0) + 1
             tally.errors += failed
@@ -131,7 +124,7 @@ def expand_work(bench: Bench, job: Job, model: Any) -> Commit:
 
 def _children(stage: Expand, sample: Sample) -> list[New] | Reject:
     result = stage.each(sample)
-    return result if type(result) is Reject else list(result)
+    return result if isinstance(result, Reject) else list(result) or Reject(NO_CHILDREN)
 
 
 def unit_fp(fp: str, index: int) -> str:

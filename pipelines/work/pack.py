@@ -99,9 +99,7 @@ def records(table: pa.Table, paths: list[str] | None, parts: list[list[Part]]) -
     names = [n for n in table.column_names if n not in ("key", "parts", "order")] if paths is None else paths
     tops = list(dict.fromkeys(name.split(".")[0] for name in names))
     whole = {top for top in tops if top in names}
-    chosen = {
-        top: {n[len(top) + 1 :] for n in names if n.startswith(top + ".")} for top in tops if top not in whole
-    }
+    chosen = {top: {n[len(top) + 1 :] for n in names if n.startswith(top + ".")} for top in tops if top not in whole}
     columns = [(top, table.column(top).to_pylist()) for top in tops]
     for i, key in enumerate(table.column("key").to_pylist()):
         record: dict[str, Any] = {"key": key}
@@ -148,9 +146,7 @@ def layout_work(bench: Bench, job: Job, model: Any) -> Commit:
         units.append(np.full(live, index, dtype=np.int32))
         rows.append(np.arange(live, dtype=np.int32))
         keys.append(
-            np.frombuffer(
-                b"".join(digest(key.encode()) for key in table.column("key").to_pylist()), dtype="V16"
-            )
+            np.frombuffer(b"".join(digest(key.encode()) for key in table.column("key").to_pylist()), dtype="V16")
         )
     order, size, unit, row, key = (np.concatenate(arrays) for arrays in (orders, sizes, units, rows, keys))
     position = np.lexsort((row, unit, order))
@@ -199,9 +195,7 @@ def _slices(bench: Bench, layout: str, group: int, units: list[str]) -> pa.Table
     """The records of a shard in packing order (or of the duplicates)."""
     tables = []
     table = bench.ledger.read(layout, groups=[group])
-    for unit, start, end in zip(
-        *(table.column(n).to_pylist() for n in ("unit", "start", "end")), strict=True
-    ):
+    for unit, start, end in zip(*(table.column(n).to_pylist() for n in ("unit", "start", "end")), strict=True):
         first, last = start // _GROUP, (end - 1) // _GROUP
         records = bench.ledger.read(units[unit], groups=range(first, last + 1)).slice(
             start - first * _GROUP, end - start
@@ -230,9 +224,7 @@ def shard_work(bench: Bench, job: Job, model: Any) -> Commit:
     parts = [[Part(**part) for part in row or ()] for row in rows.column("parts").to_pylist()]
     names: list[str] = []
     sizes: list[int] = []
-    data: list[
-        tuple[str, int, Any, Part | None]
-    ] = []  # where it is read from, so that reads go in source order
+    data: list[tuple[str, int, Any, Part | None]] = []  # where it is read from, so that reads go in source order
     for key, record, media in zip(keys, rows.column("_json").to_pylist(), parts, strict=True):
         data.append(("", len(data), record, None))
         names.append(f"{key}.json")
@@ -249,7 +241,7 @@ def shard_work(bench: Bench, job: Job, model: Any) -> Commit:
         for start in range(0, len(order), _MEMBERS):
             places = order[start : start + _MEMBERS]
             content = [_content(bench, *data[i][2:]) for i in places]
-            known = [part.digest if (part := data[i][3]) else None for i in places]
+            known = [_known(data[i][3]) for i in places]
             put = tar.put(places, content, known)
             for i, offset, found in zip(places, put.offsets, put.digests, strict=True):
                 offsets[i], digests[i] = offset, found
@@ -304,6 +296,10 @@ def _content(bench: Bench, record: bytes | None, part: Part | None) -> bytes | R
         raise DataError(message, "run again: what changed will be ingested anew") from None
 
 
+def _known(part: Part | None) -> bytes | None:
+    return None if part is None else part.digest
+
+
 def _count(table: pa.Table, column: str) -> dict[str, int]:
     if column not in table.column_names:
         return {}
@@ -353,9 +349,7 @@ def rejects_work(bench: Bench, job: Job, model: Any) -> Commit:
     return bench.ledger.publish(commit, pa.table({"rows": pa.array([total])}))
 
 
-def _write_rejects(
-    writer: pq.ParquetWriter, schema: pa.Schema, rows: pa.Table, drops: pa.Array, flow: str
-) -> int:
+def _write_rejects(writer: pq.ParquetWriter, schema: pa.Schema, rows: pa.Table, drops: pa.Array, flow: str) -> int:
     step, reason, detail = drops.flatten()
     named = {
         "flow": pa.array([flow] * len(rows), pa.string()),

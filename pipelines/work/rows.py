@@ -6,6 +6,7 @@ Here and only here is the loop over samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipelines.work.bench import (
     end_if_broken,
     guard,
 )
+from pipelines.work.typed import typed_array
 from schemas.errors import OmnicurateError, StageError, nearest
 from schemas.sample import Part, Sample
 from stages.base import Batch, Columnar, Map, New, Reject
@@ -74,10 +76,7 @@ class Rows:
         below = [p for p in self.current if p.startswith(path + ".")]
         if below:
             names = [p[len(path) + 1 :] for p in below]
-            return [
-                dict(zip(names, row, strict=True))
-                for row in zip(*(self.written[p] for p in below), strict=True)
-            ]
+            return [dict(zip(names, row, strict=True)) for row in zip(*(self.written[p] for p in below), strict=True)]
         found: list[Any] = self.frame.array(path).to_pylist()
         return found
 
@@ -102,9 +101,7 @@ class Rows:
         tally.rejected[reject.reason] = tally.rejected.get(reject.reason, 0) + 1
         tally.errors += error
 
-    def accept(
-        self, row: int, step: Step, slots: Mapping[str, str], result: New, sample: Sample | None
-    ) -> None:
+    def accept(self, row: int, step: Step, slots: Mapping[str, str], result: New, sample: Sample | None) -> None:
         """Take over what a step made of a row."""
         written = {}
         for name, value in result.columns.items():
@@ -139,9 +136,7 @@ class Rows:
             self.new_parts.setdefault(row, {}).update(parts)
         if self.new_parts:
             columns["parts"] = part_rows(self.new_parts.get(row) for row in range(self.frame.rows))
-        return commit_rows(
-            self.bench, columns, self.frame.rows, self.live, self.drops, tuple(self.tallies), media
-        )
+        return commit_rows(self.bench, columns, self.frame.rows, self.live, self.drops, tuple(self.tallies), media)
 
     def _columns(self) -> dict[str, pa.Array]:
         leaves = {path: self._array(path) for path in self.written}
@@ -158,29 +153,19 @@ class Rows:
         return columns
 
     def _array(self, path: str) -> pa.Array:
-        values, kind = self.written[path], self.types[path]
-        try:
-            return pa.array(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            return pa.array(self._mend(path, values, kind), kind)
-
-    def _mend(self, path: str, values: list[Any], kind: pa.DataType) -> list[Any]:
         """Values of the wrong type become rejects of the step that wrote them."""
-        step = next(
-            s for s in self.bench.job.steps if path.split(".")[0] == s.name or path in s.columns_written()
-        )
-        tally = next(t for t in self.tallies if t.step == step.name)
-        mended = list(values)
-        for row, value in enumerate(values):
-            try:
-                pa.scalar(value, kind)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-                mended[row] = None
-                if self.live[row]:
+
+        def wrong(row: int, detail: str) -> None:
+            if self.live[row]:
+                for tally in self.tallies[at:]:  # it went through the later steps before this came to light
                     tally.kept -= 1
-                    detail = f"{path}: {type(value).__name__} where {kind} is expected"
-                    self.drop(row, step, tally, Reject(WRONG_TYPE, detail), error=True)
-        return mended
+                for tally in self.tallies[at + 1 :]:
+                    tally.read -= 1
+                self.drop(row, steps[at], self.tallies[at], Reject(WRONG_TYPE, f"{path}: {detail}"), error=True)
+
+        steps = self.bench.job.steps
+        at = max(i for i, step in enumerate(steps) if path.split(".")[0] in step.columns_written())
+        return typed_array(self.written[path], self.types[path], wrong)
 
 
 def rows_work(bench: Bench, job: Job, model: Any) -> Commit:
@@ -206,9 +191,7 @@ def _map(bench: Bench, rows: Rows, run: Sequence[tuple[Step, StepTally]]) -> Non
     paths = {path for step, _ in run for path in step.stage.reads().fields} - {"key"}
     lists = {path: rows.values(path) for path in paths}
     lists["key"] = rows.keys
-    chain = [
-        (step, tally, step.stage.each, rows.slots(step)) for step, tally in run if isinstance(step.stage, Map)
-    ]
+    chain = [(step, tally, step.stage.each, rows.slots(step)) for step, tally in run if isinstance(step.stage, Map)]
     reader, keys, parts, deadly = bench.reader, rows.keys, rows.parts, bench.job.deadly
     for row in np.flatnonzero(rows.live).tolist():
         bench.in_hand((row,))
@@ -239,9 +222,7 @@ def _raise(error: Exception) -> Callable[[], Any]:
     return again
 
 
-def whole_tables(
-    bench: Bench, rows: Rows, step: Step, tally: StepTally, call: Callable[[pa.Table], pa.Table]
-) -> None:
+def whole_tables(bench: Bench, rows: Rows, step: Step, tally: StepTally, call: Callable[[pa.Table], pa.Table]) -> None:
     """A columnar step: on all live rows at once, and on halves when that fails, down to the bad sample."""
     reads = {path: kind for path, kind in step.stage.reads().fields.items() if path != "key"}
     slots = rows.slots(step)
@@ -265,9 +246,7 @@ def whole_tables(
                 rows.drop(int(some[0]), step, tally, reject, failed)
             return
         if len(result) != len(some):
-            raise StageError(
-                f"{step.use} returned {len(result)} rows for {len(some)}", "filter with a `_drop` column"
-            )
+            raise StageError(f"{step.use} returned {len(result)} rows for {len(some)}", "filter with a `_drop` column")
         reasons = result.column("_drop").to_pylist() if "_drop" in result.column_names else None
         for name in result.column_names:
             if name not in ("_drop", "key"):
@@ -333,7 +312,7 @@ def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
             settle(row, Reject(DEADLY), True)
             continue
         bench.in_hand((row,))
-        cost, failed = guard(bench, step, rows.keys[row], lambda sample=sample: stage.cost(sample))
+        cost, failed = guard(bench, step, rows.keys[row], partial(stage.cost, sample))
         if type(cost) is Reject:
             settle(row, cost, failed)
         else:
@@ -343,9 +322,7 @@ def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
     return rows.commit()
 
 
-def batches(
-    costs: Sequence[tuple[int, int]], budget: int, alone: frozenset[int] = frozenset()
-) -> Iterator[list[int]]:
+def batches(costs: Sequence[tuple[int, int]], budget: int, alone: frozenset[int] = frozenset()) -> Iterator[list[int]]:
     """Rows in batches of like cost: (cost, row) sorted, cut where the sum would pass the budget."""
     batch: list[int] = []
     total = 0

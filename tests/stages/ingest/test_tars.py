@@ -41,8 +41,8 @@ def test_samples_of_a_foreign_tar(tmp_path, rows, media):
     assert found["d/1"].columns == {"width": 640, "caption": "c", "text": "a cat", "extra": '{"url":"u"}'}
     assert media(found["d/1"].parts["image"]) == b"jpg"
     assert found["2"].columns == {"text": "7"}
-    assert {name: media(part) for name, part in found["2"].parts.items()} == {"left.png": b"png", "npy": b"npy"}
-    assert found["2"].parts["left.png"].format == "png"
+    assert {name: media(part) for name, part in found["2"].parts.items()} == {"left": b"png", "npy": b"npy"}
+    assert found["2"].parts["left"].format == "png"
     assert {(result.key, result.reason) for result in results if not isinstance(result, New)} == {
         ("d/", "directory"),
         ("3", "broken_json"),
