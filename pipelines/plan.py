@@ -144,7 +144,8 @@ class _Builder:
         return self.plan
 
     def _error(self, message: str, hint: str, at: Path, value: bool = True) -> RecipeError:
-        return RecipeError(message, hint, self.located.where(at, value))
+        is_step = len(at) == 4 and at[0] == "flows"  # blame the step's name, not its braces
+        return RecipeError(message, hint, self.located.where(at, value and not is_step))
 
     def _model(self, name: str) -> Model:
         at: Path = ("models", name)
@@ -214,13 +215,14 @@ class _Builder:
 
     def _check_names(self, step: Step, text: StepText, types: Mapping[str, pa.DataType], names: set[str]) -> None:
         """A step's own column must be new; only shared writes (a rename) may replace one."""
-        if step.stage.writes().shared or step.name not in step.columns_written():
+        written = step.columns_written()
+        if not pa.types.is_struct(written.get(step.name, pa.null())) or step.stage.writes().shared:
             return
         hint = f"name the step: `as: {step.name}_2`"
         if step.name in names:
             raise self._error(f"two steps write the column {step.name!r}", hint, text.at, False)
-        if step.name in types and step.name not in CANONICAL:
-            raise self._error(f"the step would replace the column {step.name!r} of its input", hint, text.at, False)
+        if step.name in types or step.name in CANONICAL:
+            raise self._error(f"the step would replace the column {step.name!r}", hint, text.at, False)
 
     def _step_names(self, node: Node) -> set[str]:
         return {step.name for upstream in self.plan.lineage(node) for step in upstream.steps}

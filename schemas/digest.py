@@ -60,7 +60,7 @@ def array_digest(array: pa.Array | pa.ChunkedArray) -> str:
 
 def _feed(state: Any, array: pa.Array) -> None:
     kind = array.type
-    state.update(f"{kind}:{len(array)};".encode())
+    state.update(f"{kind}:{len(array)}:{array.null_count};".encode())
     if array.null_count:
         state.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())
         if not pa.types.is_struct(kind):

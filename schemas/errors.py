@@ -72,7 +72,7 @@ class SampleError(Exception):
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A hint that names the nearest valid name, or all of them when none is near."""
-    names = sorted(valid)
+    names = sorted(set(valid))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"

@@ -127,7 +127,7 @@ class Store:
         return open(self.path(name), "rb") if self.local else self._fs.open(f"{self._base}/{name}", "rb")
 
     def list(self, prefix: str = "") -> Iterator[Found]:
-        """Every object below a folder, sorted by path."""
+        """Every object below a folder, in a stable order."""
         if self.local:
             for folder, folders, files in os.walk(self.path(prefix) if prefix else self.root):
                 folders.sort()
