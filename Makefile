@@ -10,7 +10,7 @@ INSTALL = $(BIN)/python -m pip install $(PIPFLAGS) --disable-pip-version-check -
 failed = { echo "the installation failed (above); 'make $(1) PIPFLAGS=' shows more" >&2; exit 1; }
 benchmarks = $(patsubst benchmarks/%.py,benchmarks.%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
 
-.PHONY: help run test lint bench setup setup-all data lock clean
+.PHONY: help run test lint bench docs setup setup-all data lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ lint: setup-all ## Check style, formatting and types
 
 bench: setup-all data ## Run every benchmark
 	@set -e; for module in $(benchmarks); do echo "== $$module"; $(BIN)/python -m $$module; done
+
+docs: setup-all ## Write docs/recipes.md from the code
+	$(BIN)/omnicurate schema --markdown > docs/recipes.md
 
 setup: $(VENV)/.quickstart ## Install what the quickstart needs
 setup-all: $(VENV)/.all ## Install every extra and the tools for development

@@ -353,11 +353,18 @@ def cancel_command(run: RunArgument = None, store: StoreOption = ".omnicurate") 
 
 
 @command("schema")
-def schema_command() -> None:
+def schema_command(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The reference of recipes and steps, for reading.")
+    ] = False,
+) -> None:
     """The JSON schema of recipes, so that editors complete and check them."""
-    from pipelines.describe import recipe_schema
+    from pipelines.describe import recipe_schema, reference
 
-    _print_json(recipe_schema())
+    if markdown:
+        sys.stdout.write(reference())
+    else:
+        _print_json(recipe_schema())
 
 
 @command("doctor")

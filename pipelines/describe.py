@@ -86,6 +86,49 @@ def _model(name: str) -> dict[str, Any]:
     return options
 
 
+_INTRODUCTION = """\
+# Recipes: every key, every step
+
+Written by `make docs` from the code; `omnicurate schema` prints the same as JSON schema. Paths are relative to the
+folder where the command runs, or fsspec URIs. Every step takes `as`, its name and the name of the column it writes.
+
+A flow begins with an ingest step, with `from: flow` (go on from another flow; any number may), with
+`union: [flow, flow]` (rows of several, nothing is copied; columns that one lacks are null) or with `join`.
+A stage of your own is `module:Class`.
+"""
+
+
+def reference() -> str:
+    """The reference of recipes as Markdown."""
+    schema = Recipe.model_json_schema()
+    lines = [_INTRODUCTION, "## The recipe", ""]
+    lines += _option_lines(schema["properties"], schema.get("required", []))
+    for title, name in (("outputs", "Output"), ("outputs: shard", "ShardLimits"), ("errors", "ErrorBudget")):
+        definition = schema["$defs"][name]
+        lines += ["", f"### {title}", "", definition["description"], ""]
+        lines += _option_lines(definition["properties"], definition.get("required", []))
+    for title, names, find in (("Steps", stage_names(), find_stage), ("Models", model_names(), find_model)):
+        lines += ["", f"## {title}"]
+        for name in names:
+            cls: type[Configured] = find(name)
+            options = _options(cls)
+            lines += ["", f"### {name}", "", " ".join((cls.__doc__ or "").split("\n\n")[0].split()), ""]
+            lines += _option_lines(options.get("properties", {}), options.get("required", []))
+            reasons = getattr(cls, "reasons", ())
+            if isinstance(reasons, tuple) and reasons:
+                lines += ["", f"Rejects: {', '.join(f'`{reason}`' for reason in reasons)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _option_lines(properties: dict[str, Any], required: list[str]) -> list[str]:
+    lines = []
+    for name, option in properties.items():
+        default = "required" if name in required else f"default {option['default']!r}" if "default" in option else ""
+        text = " ".join(str(option.get("description", "")).split())
+        lines.append(f"- `{name}`{f' ({default})' if default else ''}: {text}")
+    return lines
+
+
 class Finding(NamedTuple):
     """One thing that `doctor` looked at: is it usable, and what to do if not."""
 
