@@ -28,6 +28,7 @@ UnitId: TypeAlias = tuple[int, ...]
 OnCommit: TypeAlias = "Callable[[Commit], None]"
 _DEATHS_ALONE = 3
 _FRUITLESS_DEATHS = 5
+_LOSSES = 50
 
 
 class Watcher(Protocol):
@@ -410,7 +411,12 @@ class Engine:
         """A worker died: try again, with the rows it held one by one, and reject the one that kills three alone."""
         run = ticket.owner.run
         convicted = None
-        if death.counts:
+        if not death.counts:
+            ticket.losses += 1
+            if ticket.losses >= _LOSSES:
+                message = f"a unit of {run.node.name} lost its worker {_LOSSES} times before it began: {death.text}"
+                raise RunError(message, "a model that does not fit into memory dies while it is loaded; see the log")
+        else:
             if not death.rows:
                 ticket.fruitless += 1
                 if ticket.fruitless >= _FRUITLESS_DEATHS:

@@ -48,7 +48,9 @@ class Ticket:
     deaths: dict[int, int] = field(default_factory=dict)
     """Row -> how many workers died while they held it alone."""
     fruitless: int = 0
-    """Deaths that left no trace of a row."""
+    """Deaths in the job that left no trace of a row."""
+    losses: int = 0
+    """Deaths before the job began, and losses of nodes."""
 
 
 Outcome = Done | Failure | Death

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from schemas.errors import DataError, OmnicurateError, StoreError
 from schemas.manifest import INDEX_DIR, LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest
 from schemas.sample import Part
-from schemas.store import Store, is_local
+from schemas.store import Store, filesystem, is_local
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class DataSet:
         import duckdb
 
         connection = duckdb.connect(config={"threads": 2})
+        if not is_local(self.root):
+            connection.register_filesystem(filesystem(self.root)[0])
         if self.manifest is None:
             connection.register("samples", self.index)
         else:

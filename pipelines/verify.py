@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
 from pipelines.inspect import DataSet
 from schemas.digest import digest
-from schemas.manifest import INDEX_DIR
+from schemas.manifest import INDEX_DIR, SHARDS_DIR
 from schemas.sample import member_extension
 from schemas.shards import Expected, Skipped, samples, walk
 from schemas.shards import verify as verify_shard
-from schemas.store import Store, is_local
+from schemas.store import Store
 
 
 class Problem(NamedTuple):
@@ -35,7 +38,7 @@ def _verify_published(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
     problems: list[Problem] = []
     keys: set[bytes] = set()
     total = 0
-    for number, (shard, path) in enumerate(zip(data.manifest.shards, data.shards, strict=True)):
+    for number, shard in enumerate(data.manifest.shards):
         if shard.name != f"{data.manifest.dataset}-{number:06d}.tar":
             problems.append(Problem(shard.name, "the numbers of the shards have a gap", ""))
         index = f"{INDEX_DIR}/{shard.name.removesuffix('.tar')}.parquet"
@@ -57,25 +60,37 @@ def _verify_published(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
             if hashed in keys:
                 problems.append(Problem(index, "the key stands in the data set twice", row["key"]))
             keys.add(hashed)
-        problems += _verify_members(path, shard.name, shard.digest, rows)
+        problems += _verify_members(store, shard.name, shard.digest, rows)
     if total != data.manifest.samples:
         problems.append(Problem("manifest.json", f"{data.manifest.samples} samples stated, {total} found", ""))
     return {"shards": len(data.shards), "samples": total}, problems
 
 
-def _verify_members(path: str, name: str, expected_digest: str, rows: list[dict[str, Any]]) -> list[Problem]:
-    if is_local(path) and not os.path.exists(path):
-        return [Problem(name, "missing", "")]
+def _verify_members(store: Store, name: str, expected_digest: str, rows: list[dict[str, Any]]) -> list[Problem]:
     wanted = [
         Expected(f"{row['key']}.{member_extension(p['name'], p['format'])}", p["offset"], p["size"], p["digest"])
         for row in rows
         for p in row["parts"] or ()
     ]
     records = {f"{row['key']}.json" for row in rows}
-    found = [
-        m for m in verify_shard(path, wanted, expected_digest) if m.reason != "unexpected" or m.name not in records
-    ]
-    return [Problem(name, m.reason, m.name) for m in found]
+    try:
+        with _on_disk(store, f"{SHARDS_DIR}/{name}") as path:
+            found = verify_shard(path, wanted, expected_digest)
+    except FileNotFoundError:
+        return [Problem(name, "missing", "")]
+    return [Problem(name, m.reason, m.name) for m in found if m.reason != "unexpected" or m.name not in records]
+
+
+@contextlib.contextmanager
+def _on_disk(store: Store, name: str) -> Iterator[str]:
+    """A path where an object can be read as a local file; a copy that goes afterwards when the store is remote."""
+    if store.local:
+        yield store.path(name)
+        return
+    with tempfile.NamedTemporaryFile(suffix=".tar") as copy, store.open(name) as remote:
+        shutil.copyfileobj(remote, copy, 1 << 20)
+        copy.flush()
+        yield copy.name
 
 
 def _verify_foreign(data: DataSet) -> tuple[dict[str, int], list[Problem]]:

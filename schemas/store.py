@@ -46,7 +46,7 @@ class Store:
         self._fs: Any = None
         self._base = self.root
         if not self.local:
-            self._fs, self._base = _filesystem(self.root)
+            self._fs, self._base = filesystem(self.root)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.root,)
@@ -153,7 +153,8 @@ class Store:
             return
 
 
-def _filesystem(uri: str) -> tuple[Any, str]:
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a URI, and the path in it. Raises StoreError."""
     import fsspec
 
     try:
@@ -222,7 +223,7 @@ class MediaReader:
         return os.pread(self.handle(path, part.tag), part.size, part.offset)
 
     def _read_remote(self, uri: str, part: Part) -> bytes:
-        fs, path = _filesystem(uri)
+        fs, path = filesystem(uri)
         try:
             if part.tag is not None:
                 if uri not in self._remote_tags:
