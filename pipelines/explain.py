@@ -10,8 +10,8 @@ from schemas.digest import fingerprint
 from schemas.store import Store, is_local
 
 if TYPE_CHECKING:
-    from pipelines.engine import NodeRun
     from pipelines.executors import Death
+    from pipelines.nodes import NodeRun
     from pipelines.plan import Node, Plan
     from pipelines.work.bench import Done
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipelines.engine import NodeRun, UnitId
 from pipelines.ledger import Commit, View
+from pipelines.nodes import NodeRun, Tally, UnitId
 from pipelines.plan import Node
 from pipelines.work.bench import Job
 from pipelines.work.pack import PACK
@@ -34,8 +34,6 @@ class PackRun(NodeRun):
     """The last node of an output."""
 
     def __init__(self, engine: Engine, node: Node) -> None:
-        from pipelines.engine import Tally
-
         super().__init__(engine, node)
         assert node.output is not None
         self.name: str = node.output[0]

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from pipelines.engine import NodeRun
     from pipelines.executors import Death
+    from pipelines.nodes import NodeRun
     from pipelines.work.bench import Done
 
 
