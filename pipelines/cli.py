@@ -180,7 +180,7 @@ def _report(engine: Engine, log: Any, seconds: float) -> dict[str, Any]:
             outputs.append(
                 {
                     "name": run.name,
-                    "path": f"{run.out.root}/{run.version}",
+                    "path": _below_here(f"{run.out.root}/{run.version}"),
                     "samples": manifest["samples"],
                     "shards": len(manifest["shards"]),
                     "bytes": manifest["bytes"],
@@ -191,7 +191,13 @@ def _report(engine: Engine, log: Any, seconds: float) -> dict[str, Any]:
             )
     jobs = sum(run.jobs for run in engine.runs)
     work = {"seconds": round(seconds, 3), "jobs": jobs, "reused": sum(run.reused for run in engine.runs)}
-    return {"outputs": outputs, "work": work, "log": str(log)}
+    return {"outputs": outputs, "work": work, "log": _below_here(str(log))}
+
+
+def _below_here(path: str) -> str:
+    """A path as short as people would type it."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)
 
 
 @command("plan")

@@ -78,6 +78,8 @@ def _why(node: Node, run: NodeRun, todo: int, changed: set[int], before: dict[st
     upstream = [parent.name for parent in node.parents if parent.index in changed]
     if upstream:
         return f"its input changes ({upstream[0]})"
+    if node.output and run.reused:
+        return f"some of its files are not in {node.output[1].to}"
     return "files are new or changed" if node.kind == "source" else "what it reads has changed"
 
 

@@ -138,7 +138,7 @@ class SourceRun(NodeRun):
         if self._left is not None:
             self._left -= listing.live_rows
             if self._left > 0 and self._groups:
-                self._read(*self._groups.pop(0))
+                self.engine.when_idle(self, lambda: self._read(*self._groups.pop(0)))
 
 
 def group_origins(origins: Iterator[Origin], unit: int) -> list[list[Origin]]:
