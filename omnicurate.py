@@ -65,8 +65,11 @@ def code_digest() -> str:
 
 
 def main() -> None:
-    """The command `omnicurate`."""
+    """The command `omnicurate`. Stages of the user's own are looked for in the current folder, last."""
     from pipelines.cli import app
+
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
     app()
 
