@@ -37,6 +37,7 @@ PACK = "pack"
 _MEMBERS = 256  # members of a tar that are written at once
 _GROUP = 512  # rows in a row group of records: what a shard reads at least of each unit
 _JSON_TEXT = ("messages", "extra")  # columns that hold JSON; records hold what it says
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def pack_rows_work(bench: Bench, job: Job, model: Any) -> Commit:
@@ -100,22 +101,30 @@ def records(table: pa.Table, paths: list[str] | None, parts: list[list[Part]]) -
     tops = list(dict.fromkeys(name.split(".")[0] for name in names))
     whole = {top for top in tops if top in names}
     chosen = {top: {n[len(top) + 1 :] for n in names if n.startswith(top + ".")} for top in tops if top not in whole}
-    columns = [(top, table.column(top).to_pylist()) for top in tops]
+    columns = [(top, table.column(top).to_pylist(), _as_it_is(table.schema.field(top).type)) for top in tops]
     for i, key in enumerate(table.column("key").to_pylist()):
         record: dict[str, Any] = {"key": key}
-        for top, values in columns:
+        for top, values, as_it_is in columns:
             value = values[i]
-            if top in chosen and value is not None:
+            if value is None:
+                continue
+            if top in chosen:
                 value = {name: inner for name, inner in value.items() if name in chosen[top]}
-            if top in _JSON_TEXT and value is not None:
+            if top in _JSON_TEXT:
                 value = json.loads(value)
-            value = plain(value)
+            elif not as_it_is:
+                value = plain(value)
             if value is not None:
                 record[top] = value
         views = {part.name: part.view for part in parts[i] if part.view is not None}
         if views:
             record["views"] = views
-        yield json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        yield _encode(record).encode("utf-8", "replace")
+
+
+def _as_it_is(kind: pa.DataType) -> bool:
+    """Whether JSON can hold every value of a type."""
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def plain(value: Any) -> Any:
