@@ -4,13 +4,13 @@ Four light text steps (7-18 us each) over JSON lines: by a recipe on Ray workers
 loop in one process. All call the same functions on the same files, give the same rows and fsync them; ours also keeps
 the rejects, commits every unit and digests every column. Ray is started before the clock. Two comparisons:
 
-- a job: what a run costs. Ray is fresh each time, so the clock holds the start of the workers that do the job.
+- a job: what a run costs. Workers are fresh each time, and the clock holds the start of those that do the job.
 - warm: the same again on workers that have done it before. What is left is the work and the cost of each row.
 
 Ray Data as fast as we could make it: the steps chained as pyarrow tables, a block at a time, so that reading, steps
 and writing become one operator; one task for each file; no progress bars; and no reservation of resources, without
-which it runs one task at a time on two CPUs (1.6x slower). Smaller batches, one merged step, fewer and more tasks,
-`concurrency` and halves of CPUs were slower or the same.
+which it runs one task at a time on two CPUs (1.6x slower). Two or four tasks, the steps merged by hand, smaller blocks,
+`concurrency` and tasks of half a CPU were tried, and were slower or the same.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GOAL = 2.0  # times as fast as Ray Data
 LOOP_GOAL = 1.8  # times what the loop takes, at most
 SAMPLES = 50_000
 UNIT = 5_000
-JOB_ROUNDS, WARM_ROUNDS = 3, 3
+JOB_ROUNDS, WARM_ROUNDS = 2, 3
 
 RECIPE = """
 store: {store}
@@ -216,24 +216,24 @@ class Contest:
         light.write_texts(self._texts, samples, max(2, samples // UNIT))
         self._rows: pa.Table | None = None
 
+    def warm(self, rounds: int) -> None:
+        """All of them in turns; the first run of each was a job, on workers of its own."""
+        with _ray():
+            ours = Ours(self._folder / "store")
+            for kind in ["a job"] + ["warm"] * rounds:
+                self._measure(f"ours, {kind}", ours.run)
+                self._measure(f"Ray Data, {kind}", self._ray_data)
+                self._measure("plain loop", self._loop)
+            ours.close()
+
     def job(self) -> None:
-        """Ours and Ray Data, each on workers of its own."""
+        """Ours and Ray Data, each on a Ray of its own."""
         with _ray():
             ours = Ours(self._folder / "store")
             self._measure("ours, a job", ours.run)
             ours.close()
         with _ray():
             self._measure("Ray Data, a job", self._ray_data)
-
-    def warm(self, rounds: int) -> None:
-        """All of them in turns, after one that is not counted."""
-        with _ray():
-            ours = Ours(self._folder / "store")
-            for counted in [False] + [True] * rounds:
-                self._measure("ours, warm", ours.run, counted)
-                self._measure("Ray Data, warm", self._ray_data, counted)
-                self._measure("plain loop", self._loop, counted)
-            ours.close()
 
     def _ray_data(self, texts: Path, meter: Meter) -> Callable[[], pa.Table]:
         return run_ray_data(texts, self._empty("parquet"), meter)
@@ -245,18 +245,17 @@ class Contest:
         shutil.rmtree(self._folder / name, ignore_errors=True)
         return self._folder / name
 
-    def _measure(self, name: str, run: Callable[[Path, Meter], Callable[[], pa.Table]], counted: bool = True) -> None:
+    def _measure(self, name: str, run: Callable[[Path, Meter], Callable[[], pa.Table]]) -> None:
         gc.collect()
         os.sync()
         meter = Meter()
         result = run(self._texts, meter)
-        if counted:
-            self.meters.setdefault(name, []).append(meter)
-        if not counted:  # the first of each: all must have made the same rows
+        if name not in self.meters:  # all must have made the same rows
             rows = result().select(list(KINDS)).cast(pa.schema(KINDS)).sort_by("id").combine_chunks()
             self._rows = self._rows or rows
             if not rows.equals(self._rows):
                 raise AssertionError(f"{name} made other rows")
+        self.meters.setdefault(name, []).append(meter)
 
     def median(self, name: str) -> float:
         """Seconds by the clock."""
@@ -266,7 +265,7 @@ class Contest:
         """Print the table, and last the line with the ratio."""
         print(f"{self._samples} samples   seconds    CPU s  us/sample  Ray Data/this  this/loop")
         loop = self.median("plain loop")
-        for name, meters in self.meters.items():
+        for name, meters in sorted(self.meters.items(), key=lambda item: item[0].rpartition(", ")[2]):
             wall, cpu = self.median(name), statistics.median(meter.cpu for meter in meters)
             kind = name.rpartition(", ")[2]
             peer = f"{self.median(f'Ray Data, {kind}') / wall:13.2f}" if name.startswith("ours") else f"{'':13}"
