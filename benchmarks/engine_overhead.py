@@ -8,8 +8,8 @@ the rejects, commits every unit and digests every column. Ray is started before 
 - warm: the same again on workers that have done it before. What is left is the work and the cost of each row.
 
 Ray Data as fast as we could make it: the steps chained as pyarrow tables, a block at a time, so that reading, steps
-and writing become one operator; one task for each file; no progress bars; and no reservation of resources, without
-which it runs one task at a time on two CPUs (1.6x slower). Two or four tasks, the steps merged by hand, smaller blocks,
+and writing become one operator; one task for each file; no progress bars; and no reservation of resources, with
+which it ran one task at a time on two CPUs (1.6x slower). Two or four tasks, the steps merged by hand, smaller blocks,
 `concurrency` and tasks of half a CPU were tried, and were slower or the same.
 """
 
