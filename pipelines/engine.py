@@ -22,6 +22,7 @@ from schemas.store import Store
 from stages.base import Needs
 
 _DEATHS_ALONE = 3
+_DEATHS_TOGETHER = 5
 _FRUITLESS_DEATHS = 5
 _LOSSES = 50
 _NODE_RUNS: dict[str, type[NodeRun]] = {
@@ -148,9 +149,14 @@ class Engine:
             self._committed(ticket.owner, outcome, reused=False)
 
     def _retry(self, ticket: Ticket, death: Death) -> None:
-        """A worker died: try again, with the rows it held one by one, and reject the one that kills three alone."""
+        """A worker died: try the rows it held one by one first, and reject the one that kills three alone.
+
+        Then the batches are what they always are, so that a death by chance leaves no mark on the results. Only a
+        batch that keeps killing though none of its rows does alone is worked on singly for good.
+        """
         run = ticket.owner.run
         convicted = None
+        alone = ticket.job.alone
         if not death.counts:
             ticket.losses += 1
             if ticket.losses >= _LOSSES:
@@ -167,9 +173,16 @@ class Engine:
                 ticket.deaths[row] = ticket.deaths.get(row, 0) + 1
                 if ticket.deaths[row] >= _DEATHS_ALONE:
                     convicted = row
+            elif death.rows:
+                ticket.together[death.rows] = ticket.together.get(death.rows, 0) + 1
+                if ticket.together[death.rows] >= 2 * _DEATHS_TOGETHER:
+                    message = f"workers keep dying in {run.node.name} on {len(death.rows)} samples: {death.text}"
+                    raise RunError(message, "no single one of them does it; out of memory? see the log")
+                if ticket.together[death.rows] >= _DEATHS_TOGETHER:
+                    alone |= set(death.rows)
         job = ticket.job
         deadly = job.deadly | ({convicted} if convicted is not None else set())
-        ticket.job = replace(job, alone=job.alone | set(death.rows), deadly=deadly)
+        ticket.job = replace(job, probe=job.probe | set(death.rows), alone=alone, deadly=deadly)
         self.watcher.died(run, death, convicted)
         self._queue(ticket)
 

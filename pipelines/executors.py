@@ -47,6 +47,8 @@ class Ticket:
     owner: Any = None
     deaths: dict[int, int] = field(default_factory=dict)
     """Row -> how many workers died while they held it alone."""
+    together: dict[tuple[int, ...], int] = field(default_factory=dict)
+    """Rows of a batch -> how many workers died while they held them."""
     fruitless: int = 0
     """Deaths in the job that left no trace of a row."""
     losses: int = 0

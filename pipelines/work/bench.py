@@ -37,8 +37,9 @@ class Job:
     """One piece of work for a worker.
 
     fp: the commit that it makes. work: which function of `WORK` does it. reading: what it opens. inputs: other
-    commits or data it needs. crumb: a file for the rows in hand; alone: rows to work on singly because a worker
-    died holding them; deadly: rows to reject unseen.
+    commits or data it needs. crumb: a file for the rows in hand; probe: rows to try singly first, for nothing, because
+    a worker died holding them; alone: rows to work on singly because in company they keep killing; deadly: rows to
+    reject unseen.
     """
 
     fp: str
@@ -47,6 +48,7 @@ class Job:
     reading: Reading | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     crumb: str | None = None
+    probe: frozenset[int] = frozenset()
     alone: frozenset[int] = frozenset()
     deadly: frozenset[int] = frozenset()
 
@@ -80,7 +82,7 @@ class Bench:
         self._crumb = _Crumb(job.crumb) if job.crumb else None
 
     def in_hand(self, rows: Sequence[int]) -> None:
-        """Leave a crumb: should the worker die now, these rows are suspects."""
+        """Leave a crumb: should the worker die now, these rows are suspects; none, when no row can be blamed."""
         if self._crumb:
             self._crumb.write(rows)
 
@@ -97,7 +99,7 @@ class Bench:
 
 
 class _Crumb:
-    _SLOTS = 1024
+    _SLOTS = 1 << 16  # rows; only the pages that are used take space
 
     def __init__(self, path: str) -> None:
         self._path = path

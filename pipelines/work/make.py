@@ -60,6 +60,7 @@ class Made:
 
     def commit(self, tallies: tuple[StepTally, ...], fp: str | None = None) -> Commit:
         """Publish the base."""
+        self.bench.in_hand(())
         made, media = self.sink.close()
         columns: dict[str, pa.Array] = {"key": pa.array(self.keys, pa.string())}
         if self.rows and self.rows[0] >= 0:

@@ -5,6 +5,7 @@ Here and only here is the loop over samples.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -130,6 +131,7 @@ class Rows:
 
     def commit(self, work: str = "") -> Commit:
         """Write the layer."""
+        self.bench.in_hand(())
         columns = self._columns()
         made, media = self.sink.close()
         for row, parts in made.items():
@@ -228,10 +230,18 @@ def whole_tables(bench: Bench, rows: Rows, step: Step, tally: StepTally, call: C
     slots = rows.slots(step)
     live = np.flatnonzero(rows.live)
     tally.read += len(live)
+    for row in sorted(bench.job.deadly.intersection(live.tolist())):
+        rows.drop(row, step, tally, Reject(DEADLY), error=True)
+    live = np.flatnonzero(rows.live)
+    for row in sorted(bench.job.probe.intersection(live.tolist())):
+        bench.in_hand((row,))
+        with contextlib.suppress(Exception):
+            call(rows.table(reads, np.array([row])))
 
     def attempt(some: np.ndarray[Any, Any]) -> None:
         if not len(some):
             return
+        bench.in_hand(some.tolist())
         try:
             result = call(rows.table(reads, some))
         except (OmnicurateError, MemoryError):
@@ -263,7 +273,7 @@ def whole_tables(bench: Bench, rows: Rows, step: Step, tally: StepTally, call: C
 
     attempt(live)
     rows.current.update(dict.fromkeys(slots.values()))
-    tally.kept += len(live) - sum(tally.rejected.values())
+    tally.kept = tally.read - sum(tally.rejected.values())
 
 
 def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
@@ -317,6 +327,13 @@ def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
             settle(row, cost, failed)
         else:
             costs.append((cost, row))
+    for _, row in sorted(costs):
+        if row in job.probe:
+            bench.in_hand((row,))
+            try:
+                stage.batch(model, [samples[row]])
+            except Exception as error:
+                end_if_broken(error)
     for batch in batches(costs, stage.budget, job.alone):
         attempt(batch)
     return rows.commit()
