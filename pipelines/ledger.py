@@ -128,7 +128,7 @@ class Ledger:
             return parquet.read_row_groups(list(groups), columns=columns, use_threads=False)
 
 
-def table_digests(table: pa.Table, skip: Iterable[str] = ("key", "_drop", "parts")) -> dict[str, str]:
+def table_digests(table: pa.Table, skip: Iterable[str] = ("key", "parts")) -> dict[str, str]:
     """Content digests of a table's leaf columns; parts by name."""
     from schemas.columns import column
 

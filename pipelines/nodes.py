@@ -91,8 +91,8 @@ class NodeRun:
         self.engine.submit(self, unit, job, then, tally, model)
 
     def still_there(self, commit: Commit) -> bool:
-        """Whether what a commit put outside the store is still there."""
-        return True
+        """Whether what a commit refers to is there as well (someone may have deleted it)."""
+        return all(self.engine.store.exists(name) for name in commit.media)
 
     def reading(self, view: View, steps: tuple[Step, ...]) -> tuple[Reading, list[Any]]:
         """What the steps read of a unit, and all that decides their result."""
@@ -130,6 +130,12 @@ class SourceRun(NodeRun):
         fp = fingerprint(["source", self._step.spec, [list(origin) for origin in group], self._left])
         job = Job(fp, "source", (self._step,), inputs={"origins": group, "limit": self._left})
         self.submit((self.node.index, index), job, lambda commit: self._listed(index, commit), tally=False)
+
+    def still_there(self, commit: Commit) -> bool:
+        """A listing is worth nothing without its units."""
+        ledger = self.engine.ledger
+        units = listed_units(ledger, commit)
+        return super().still_there(commit) and all(ledger.store.exists(ledger.name(unit.fp)) for unit in units)
 
     def _listed(self, index: int, listing: Commit) -> None:
         for i, unit in enumerate(listed_units(self.engine.ledger, listing)):

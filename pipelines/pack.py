@@ -22,7 +22,7 @@ from pipelines.work.bench import Job
 from pipelines.work.pack import PACK
 from schemas.digest import canonical_json, fingerprint
 from schemas.errors import RunError
-from schemas.manifest import LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest, Shard, StepCount
+from schemas.manifest import INDEX_DIR, LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest, Shard, StepCount
 from schemas.recipe import Output
 from schemas.store import Store
 
@@ -43,15 +43,10 @@ class PackRun(NodeRun):
         self.tallies[PACK] = Tally()
         self.manifest: Manifest | None = None
         self._records: dict[UnitId, Commit] = {}
-        self._layout: Commit | None = None
+        self.version = ""
+        """Name of the version's folder: what is kept and what is rejected decides it."""
         self._shards: dict[int, Commit] = {}
         self._rejects: dict[int, Commit] = {}
-
-    @property
-    def version(self) -> str:
-        """Name of the version's folder."""
-        assert self._layout is not None
-        return self._layout.fp[:8]
 
     def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
         if not view.live_rows:
@@ -93,14 +88,21 @@ class PackRun(NodeRun):
         return "\n  ".join(lines)
 
     def _write(self, layout: Commit) -> None:
-        self._layout = layout
         records = [self._records[unit] for unit in sorted(self._records)]
         units = [commit.fp for commit in records]
         count = len(layout.facts["shards"])
-        duplicates = count if layout.facts["duplicates"] else None
+        duplicates = (layout.fp, count, units) if layout.facts["duplicates"] else None
+        lineage = self.engine.plan.lineage(self.node)
+        rejects = [self._rejects_of(node, duplicates) for node in lineage]
+        tallies = [
+            [node.flow, name, tally.read, tally.kept, {why: n for why, n in tally.rejected.items() if n}]
+            for node in lineage
+            for name, tally in self.engine.runs[node.index].tallies.items()
+        ]
+        self.version = fingerprint(["version", layout.fp, tallies, [digests for *_, digests in rejects]])[:8]
         place = {"to": self.out.root, "version": self.version}
         for shard in range(count):
-            fp = fingerprint(["shard", layout.fp, shard, self.out.root])
+            fp = fingerprint(["shard", layout.fp, shard, self.out.root, self.version])
             name = f"{self.dataset}-{shard:06d}"
             inputs = {
                 **place,
@@ -108,49 +110,47 @@ class PackRun(NodeRun):
                 "layout": layout.fp,
                 "shard": shard,
                 "units": units,
-                "duplicates": duplicates,
+                "duplicates": None if duplicates is None else count,
             }
             job = Job(fp, "shard", inputs=inputs)
             self.submit((shard,), job, partial(self._shards.__setitem__, shard), tally=False)
-        for node in self.engine.plan.lineage(self.node):
-            self._export_rejects(node, place, units, duplicates)
+        for node, (name, rejected, twice, digests) in zip(lineage, rejects, strict=True):
+            if rejected or twice is not None:
+                what = {"name": name, "flow": node.flow, "types": node.types, "units": rejected, "duplicates": twice}
+                fp = fingerprint(["rejects", digests, name, self.out.root, self.version])
+                job = Job(fp, "rejects", inputs={**place, **what})
+                then = partial(self._rejects.__setitem__, node.index)
+                self.submit((-1, node.index), job, then, tally=False)
         self.engine.when_idle(self, self._publish)
 
-    def _export_rejects(self, node: Node, place: dict[str, str], records: list[str], duplicates: int | None) -> None:
+    def _rejects_of(self, node: Node, duplicates: Any) -> tuple[str, list[tuple[str, Any]], Any, list[Any]]:
+        """What a node rejected: the file's name, how to read each unit, duplicate keys, digests of all that."""
         run = self.engine.runs[node.index]
         own = run is self
         commits = self._records if own else run.commits
         units: list[tuple[str, Any]] = []
+        digests: list[Any] = []
         for unit in sorted(commits):
             commit = commits[unit]
             if not commit.drops:
                 continue
             view = None if own else run.units.get(unit) or View(commit)
-            units.append((commit.fp, view.read(node.types, None)[0] if view else None))
-        twice = duplicates if own else None
-        if not units and twice is None:
-            return
+            reading, found = view.read(node.types, None) if view else (None, [])
+            units.append((commit.fp, reading))
+            digests.append([commit.content, found, view.base.digests["key"] if view else None])
         name = f"{node.index:03d}-{node.flow}-{'-'.join(step.name for step in node.steps) or PACK}"
-        assert self._layout is not None
-        fp = fingerprint(["rejects", [fp for fp, _ in units], name, self._layout.fp, self.out.root])
-        inputs = {
-            **place,
-            "name": name,
-            "flow": node.flow,
-            "types": node.types,
-            "units": units,
-            "duplicates": None if twice is None else (self._layout.fp, twice, records),
-        }
-        job = Job(fp, "rejects", inputs=inputs)
-        self.submit((-1, node.index), job, lambda c: self._rejects.update({node.index: c}), tally=False)
+        twice = duplicates if own else None
+        return name, units, twice, [digests, twice is not None]
 
     def still_there(self, commit: Commit) -> bool:
         """Whether what a commit published is still in the data set (a user may have removed it)."""
         if "shard" in commit.facts:
-            return self.out.exists(f"{self.version}/{SHARDS_DIR}/{commit.facts['shard']['name']}")
+            name = commit.facts["shard"]["name"]
+            index = f"{self.version}/{INDEX_DIR}/{name.removesuffix('.tar')}.parquet"
+            return self.out.exists(f"{self.version}/{SHARDS_DIR}/{name}") and self.out.exists(index)
         if "rejected" in commit.facts:
             return self.out.exists(f"{self.version}/{REJECTED_DIR}/{commit.facts['rejected']}.parquet")
-        return True
+        return super().still_there(commit)
 
     def _publish(self) -> None:
         if self.engine.executor is None:
