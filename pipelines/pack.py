@@ -6,7 +6,9 @@ manifest last, then `latest`; a folder without a manifest is unfinished and the 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 import uuid
 from collections import Counter
 from functools import partial
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pipelines.collect import GRACE
 from pipelines.ledger import Commit, View
 from pipelines.nodes import NodeRun, Tally, UnitId
 from pipelines.plan import Node
@@ -160,6 +163,7 @@ class PackRun(NodeRun):
         self.out.put_new(f"{self.version}/{MANIFEST}", (canonical_json(manifest.model_dump()) + "\n").encode())
         if self.engine.limit is None:
             set_latest(self.out, self.version)
+        sweep_leftovers(self.out)
         self.manifest = manifest
 
     def _make_manifest(self) -> Manifest:
@@ -210,6 +214,15 @@ class PackRun(NodeRun):
                 f"the data set holds {manifest.samples} samples and {manifest.rejected} rejects, but the steps count "
                 f"{manifest.steps[-1].kept} and {rejected}: samples were lost"
             )
+
+
+def sweep_leftovers(out: Store) -> None:
+    """Remove half-written files of writers that died long ago; a file that is being written is never that old."""
+    if out.local:
+        for path in Path(out.root, ".tmp").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > GRACE:
+                    path.unlink()
 
 
 def set_latest(out: Store, version: str) -> None:
