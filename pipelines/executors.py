@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -170,6 +171,7 @@ class RayExecutor:
             limits: dict[str, Any] = {}
             if self._embedded:
                 limits = {"num_cpus": self._workers, "object_store_memory": 128 << 20, "include_dashboard": False}
+            before = signal.getsignal(signal.SIGTERM)
             ray.init(
                 address=self._address,
                 log_to_driver=False,
@@ -177,6 +179,7 @@ class RayExecutor:
                 runtime_env=omnicurate.runtime_env(),
                 **limits,
             )
+            signal.signal(signal.SIGTERM, before)  # Ray's own would end a run that is cancelled without a word
         self._ray = ray
         resources: dict[str, float] = self._ray.cluster_resources()
         self._cpus, self._gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
