@@ -98,7 +98,7 @@ def run_command(
     store = Store(store_root(plan))
     if detach:
         arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
-        name = start_detached(store, arguments)
+        name = start_detached(store, recipe, arguments)
         print(json.dumps({"run": name}) if as_json else f"run {name}: omnicurate status {name} --store {store.root}")
         return
     report = _run(plan, store, recipe, engine, address, workers, limit, quiet=as_json)

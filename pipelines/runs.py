@@ -90,10 +90,14 @@ def new_run(store: Store, recipe: str) -> RunState:
     name = os.environ.pop(DETACHED_ID, None) or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = runs_dir(store) / name
     folder.mkdir(parents=True, exist_ok=True)
-    pid = os.getpid()
-    state = RunState(folder, {"id": name, "recipe": recipe, "pid": pid, "process": _process_start(pid)})
-    state.data.update(outcome="running", started=time.time(), nodes=[])
+    state = _begun(folder, os.getpid(), recipe)
     state.save(force=True)
+    return state
+
+
+def _begun(folder: Path, pid: int, recipe: str) -> RunState:
+    state = RunState(folder, {"id": folder.name, "recipe": recipe, "pid": pid, "process": _process_start(pid)})
+    state.data.update(outcome="running", started=time.time(), nodes=[])
     return state
 
 
@@ -118,7 +122,7 @@ def find_run(store: Store, name: str | None) -> RunState:
     raise OmnicurateError(f"there is no run {name!r}", nearest(str(name), [run.data["id"] for run in runs]))
 
 
-def detach(store: Store, arguments: list[str]) -> str:
+def detach(store: Store, recipe: str, arguments: list[str]) -> str:
     """Start the same command in a process of its own, and return its run's id."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = runs_dir(store) / name
@@ -126,9 +130,11 @@ def detach(store: Store, arguments: list[str]) -> str:
     with open(folder / "output.txt", "wb") as output:
         command = [sys.executable, "-m", "omnicurate", *arguments]
         environment = {**os.environ, DETACHED_ID: name}
-        subprocess.Popen(
+        driver = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=environment
         )
+    if not (folder / "state.json").exists():  # until the driver says so itself, for a `status` that comes at once
+        _begun(folder, driver.pid, recipe).save(force=True)
     return name
 
 
