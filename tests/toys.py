@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,10 +37,11 @@ class Numbers(Source):
 
 @options
 class Square(Map):
-    """Writes n squared and a medium with that many times a letter; rejects multiples of `bad`."""
+    """Writes n squared and a medium of its digits, n % 7 times over; rejects multiples of `bad`. `ms`: its slowness."""
 
     bad: int = 0
     crash_on: int = -1
+    ms: float = 0
     log: str | None = None
     reasons = ("multiple",)
 
@@ -54,11 +56,32 @@ class Square(Map):
         if self.log:
             with open(self.log, "a") as file:
                 file.write(f"{sample.key}\n")
+        time.sleep(self.ms / 1000)
         if n == self.crash_on:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.bad and n % self.bad == 0:
             return Reject("multiple", f"of {self.bad}")
         return New({"value": n * n}, {"blob": Media(b"%d" % n * (n % 7), "bin")})
+
+
+@options
+class Mark(Map):
+    """Copies the text; light, and of no interest to who reads numbers."""
+
+    prefix: str = ""
+    log: str | None = None
+
+    def reads(self) -> Columns:
+        return Columns({"text": pa.string()})
+
+    def writes(self) -> Columns:
+        return Columns({"mark": pa.string()})
+
+    def each(self, sample: Sample) -> New | Reject:
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"{sample.key}\n")
+        return New({"mark": self.prefix + sample["text"]})
 
 
 @options
@@ -134,9 +157,15 @@ class Adder(Model):
 
 @options
 class AddBatch(Batch):
-    """Adds with the model; a batch that holds `poison` fails as a whole."""
+    """Adds with the model and tells how large its batch was; a batch that holds `poison` fails as a whole.
+
+    `crash_on` kills the worker, `crash_with` too unless it is alone in its batch (as memory that runs out would).
+    """
 
     poison: int = -1
+    crash_on: int = -1
+    crash_with: int = -1
+    ms: float = 0
     log: str | None = None
     budget = 8
 
@@ -150,7 +179,11 @@ class AddBatch(Batch):
         if self.log:
             with open(self.log, "a") as file:
                 file.writelines(f"{sample.key}\n" for sample in samples)
-        if any(sample["n"] == self.poison for sample in samples):
+        time.sleep(self.ms * len(samples) / 1000)
+        numbers = [sample["n"] for sample in samples]
+        if self.crash_on in numbers or (self.crash_with in numbers and len(numbers) > 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.poison in numbers:
             raise ValueError("poison")
         return [New({"sum": sample["n"] + model, "batch": len(samples)}) for sample in samples]
 
