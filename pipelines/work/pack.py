@@ -302,7 +302,7 @@ def _content(bench: Bench, record: bytes | None, part: Part | None) -> bytes | R
         return Range(local_path(uri), part.offset, part.size)
     except SampleError as error:
         message = f"{part.uri} is not what it was when it was indexed ({error.reason})"
-        raise DataError(message, "run again: what changed will be ingested anew") from None
+        raise DataError(message, "restore it, or touch the file that lists it: then it is ingested anew") from None
 
 
 def _known(part: Part | None) -> bytes | None:

@@ -231,6 +231,27 @@ def test_media_that_change_are_ingested_anew(tmp_path: Path) -> None:
     assert work.kept() == ["all/b"]
 
 
+def test_media_that_change_behind_a_list_stop_the_run(tmp_path: Path) -> None:
+    """What is published stays; what has to be packed anew says which file changed, and what to do."""
+    source = "ingest.jsonl: {path: in/list.jsonl, id: id, media: {image: f}}"
+    work = Work(tmp_path / "work", files=0, recipe=MEDIA.replace("ingest.files: {root: in}", source))
+    for name in ("a", "b"):
+        (work.folder / "in" / f"{name}.jpg").write_bytes(name.encode() * 100)
+    (work.folder / "in" / "list.jsonl").write_text('{"id": "a", "f": "a.jpg"}\n{"id": "b", "f": "b.jpg"}\n')
+    work.run(*LOCAL)
+    tree = work.tree()
+    (work.folder / "in" / "b.jpg").write_bytes(b"c" * 120)
+    work.run(*LOCAL)
+    assert work.tree() == tree
+    work.write((work.folder / "recipe.yaml").read_text().replace("out/all", "out/all, shard: {samples: 1}"))
+    said = work.run(*LOCAL, code=1)
+    assert "b.jpg is not what it was when it was indexed (media_changed)" in said
+    assert "touch the file that lists it" in said
+    os.utime(work.folder / "in" / "list.jsonl", (1_700_000_000, 1_700_000_000))
+    work.run(*LOCAL)
+    assert b"c" * 120 in (work.latest / "shards" / "all-000001.tar").read_bytes()
+
+
 def test_status_logs_and_cancel_of_a_detached_run(tmp_path: Path) -> None:
     work = Work(tmp_path / "work", files=2, recipe=RECIPE.replace("bad: 7, ms: 3", "bad: 7, ms: 100"))
     store = ("--store", "store")
