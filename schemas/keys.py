@@ -12,6 +12,7 @@ from schemas.digest import digest
 
 MAX_BYTES = 90
 _UNSAFE = re.compile(r"[.%\x00-\x1f\x7f\\]")
+_PLAIN = re.compile(r"[\w-]+(/[\w-]+)*", re.ASCII)  # what most ids look like needs no care
 
 
 def make_key(source: str, local: str) -> str:
@@ -19,7 +20,10 @@ def make_key(source: str, local: str) -> str:
 
     A longer id keeps its head and ends in 16 hex digits of its digest, so it stays unique and recognisable.
     """
-    parts = [part for part in f"{source}/{local}".split("/") if part]
+    key = f"{source}/{local}"
+    if len(key) <= MAX_BYTES and _PLAIN.fullmatch(key):
+        return key
+    parts = [part for part in key.split("/") if part]
     return _shorten("/".join(_UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in parts))
 
 

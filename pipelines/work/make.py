@@ -12,7 +12,18 @@ import pyarrow as pa
 from pipelines.frame import part_rows
 from pipelines.ledger import Commit, Ledger, StepTally, table_digests
 from pipelines.plan import Step
-from pipelines.work.bench import DEADLY, NO_CHILDREN, WRONG_TYPE, Bench, Job, MediaSink, commit_rows, guard
+from pipelines.work.bench import (
+    DEADLY,
+    NO_CHILDREN,
+    WRONG_TYPE,
+    Bench,
+    Job,
+    MediaSink,
+    again,
+    check_reject,
+    commit_rows,
+    guard,
+)
 from pipelines.work.rows import Rows
 from pipelines.work.typed import typed_array
 from schemas.digest import digest
@@ -186,14 +197,13 @@ def _read_origin(
     if deadly:
         yield Reject(DEADLY), True
         return
-    reading = stage.read(origin)
-    while True:
-        result, failed = guard(bench, step, origin.name, lambda: next(reading, None))
-        if result is None:
-            return
-        yield result, failed
-        if failed:
-            return
+    try:
+        for result in stage.read(origin):
+            if type(result) is Reject:
+                check_reject(stage, step.use, result)
+            yield result, False
+    except Exception as error:
+        yield guard(bench, step, origin.name, partial(again, error))
 
 
 def listed_units(ledger: Ledger, listing: Commit) -> list[Commit]:

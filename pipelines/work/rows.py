@@ -22,6 +22,7 @@ from pipelines.work.bench import (
     Bench,
     Job,
     MediaSink,
+    again,
     check_reject,
     commit_rows,
     end_if_broken,
@@ -104,16 +105,14 @@ class Rows:
 
     def accept(self, row: int, step: Step, slots: Mapping[str, str], result: New, sample: Sample | None) -> None:
         """Take over what a step made of a row."""
-        written = {}
-        for name, value in result.columns.items():
-            try:
-                path = slots[name]
-            except KeyError:
-                raise StageError(
-                    f"{step.use} wrote the column {name!r} that it does not declare", nearest(name, slots)
-                ) from None
+        try:
+            written = {slots[name]: value for name, value in result.columns.items()}
+        except KeyError:
+            wrong = next(name for name in result.columns if name not in slots)
+            message = f"{step.use} wrote the column {wrong!r} that it does not declare"
+            raise StageError(message, nearest(wrong, slots)) from None
+        for path, value in written.items():
             self.written[path][row] = value
-            written[path] = value
         if result.media or result.parts:
             undeclared = set(result.media) | set(result.parts)
             undeclared -= set(step.stage.writes().parts)
@@ -206,7 +205,7 @@ def _map(bench: Bench, rows: Rows, run: Sequence[tuple[Step, StepTally]]) -> Non
             try:
                 result: Any = each(sample)
             except Exception as error:
-                result, failed = guard(bench, step, keys[row], _raise(error))
+                result, failed = guard(bench, step, keys[row], partial(again, error))
                 rows.drop(row, step, tally, result, failed)
                 break
             if type(result) is Reject:
@@ -215,13 +214,6 @@ def _map(bench: Bench, rows: Rows, run: Sequence[tuple[Step, StepTally]]) -> Non
             tally.kept += 1
             if result.columns or result.media or result.parts:
                 rows.accept(row, step, slots, result, sample)
-
-
-def _raise(error: Exception) -> Callable[[], Any]:
-    def again() -> Any:
-        raise error
-
-    return again
 
 
 def whole_tables(bench: Bench, rows: Rows, step: Step, tally: StepTally, call: Callable[[pa.Table], pa.Table]) -> None:
@@ -252,7 +244,7 @@ def whole_tables(bench: Bench, rows: Rows, step: Step, tally: StepTally, call: C
                 attempt(some[:middle])
                 attempt(some[middle:])
             else:
-                reject, failed = guard(bench, step, rows.keys[some[0]], _raise(error))
+                reject, failed = guard(bench, step, rows.keys[some[0]], partial(again, error))
                 rows.drop(int(some[0]), step, tally, reject, failed)
             return
         if len(result) != len(some):
@@ -302,7 +294,7 @@ def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
         except Exception as error:
             end_if_broken(error)
             if len(some) == 1 or isinstance(error, (OmnicurateError, MemoryError)):
-                result, failed = guard(bench, step, rows.keys[some[0]], _raise(error))
+                result, failed = guard(bench, step, rows.keys[some[0]], partial(again, error))
                 settle(some[0], result, failed)
                 return
             middle = len(some) // 2
