@@ -139,7 +139,7 @@ _ODD = ("\u00a0", "  ", "\t", "\ufb01", "\uff21", "e\u0301", "\u200b", "\u2026",
 
 
 def write_texts(folder: Path, count: int, files: int) -> list[Path]:
-    """JSON lines of made-up prose of some 55 words, always the same; one in thirty repeats itself."""
+    """JSON lines of made-up captions of some 16 words, always the same; one in thirty repeats itself."""
     random_ = random.Random(7)
     words = ["".join(random_.choices(_SYLLABLES, k=random_.randint(1, 4))) for _ in range(20_000)]
     weights = list(itertools.accumulate(1 / rank for rank in range(3, len(words) + 3)))
@@ -147,7 +147,7 @@ def write_texts(folder: Path, count: int, files: int) -> list[Path]:
     for number, path in enumerate(paths):
         with open(path, "w", encoding="utf-8") as file:
             for index in range(number * count // files, (number + 1) * count // files):
-                row = {"id": f"{index:08d}", "text": _prose(random_, words, weights), "task": "prose"}
+                row = {"id": f"{index:08d}", "text": _prose(random_, words, weights), "task": "caption"}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     os.sync()
     return paths
@@ -155,7 +155,7 @@ def write_texts(folder: Path, count: int, files: int) -> list[Path]:
 
 def _prose(random_: random.Random, words: list[str], weights: list[float]) -> str:
     sentences = []
-    for _ in range(random_.randint(2, 8)):
+    for _ in range(random_.randint(1, 2)):
         sentence = random_.choices(words, cum_weights=weights, k=random_.randint(5, 17))
         sentences.append(" ".join(sentence).capitalize() + random_.choice((". ", ". ", "! ", "? ", "; ")))
         if random_.random() < 0.3:

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from pipelines.collect import GRACE
 from pipelines.ledger import Commit, View
 from pipelines.nodes import NodeRun, Tally, UnitId
@@ -96,13 +94,14 @@ class PackRun(NodeRun):
         count = len(layout.facts["shards"])
         duplicates = (layout.fp, count, units) if layout.facts["duplicates"] else None
         lineage = self.engine.plan.lineage(self.node)
-        rejects = [self._rejects_of(node, duplicates) for node in lineage]
+        rejects = [self._rejects_of(place, node, duplicates) for place, node in enumerate(lineage)]
         tallies = [
             [node.flow, name, tally.read, tally.kept, {why: n for why, n in tally.rejected.items() if n}]
             for node in lineage
             for name, tally in self.engine.runs[node.index].tallies.items()
         ]
-        self.version = fingerprint(["version", layout.fp, tallies, [digests for *_, digests in rejects]])[:8]
+        basis = [layout.fp, tallies, [digests for *_, digests in rejects], self.engine.plan.excerpt(self.name)]
+        self.version = fingerprint(["version", *basis])[:8]
         place = {"to": self.out.root, "version": self.version}
         for shard in range(count):
             fp = fingerprint(["shard", layout.fp, shard, self.out.root, self.version])
@@ -126,7 +125,7 @@ class PackRun(NodeRun):
                 self.submit((-1, node.index), job, then, tally=False)
         self.engine.when_idle(self, self._publish)
 
-    def _rejects_of(self, node: Node, duplicates: Any) -> tuple[str, list[tuple[str, Any]], Any, list[Any]]:
+    def _rejects_of(self, place: int, node: Node, duplicates: Any) -> tuple[str, list[tuple[str, Any]], Any, list[Any]]:
         """What a node rejected: the file's name, how to read each unit, duplicate keys, digests of all that."""
         run = self.engine.runs[node.index]
         own = run is self
@@ -141,7 +140,7 @@ class PackRun(NodeRun):
             reading, found = view.read(node.types, None) if view else (None, [])
             units.append((commit.fp, reading))
             digests.append([commit.content, found, view.base.digests["key"] if view else None])
-        name = f"{node.index:03d}-{node.flow}-{'-'.join(step.name for step in node.steps) or PACK}"
+        name = f"{place:03d}-{node.flow}-{'-'.join(step.name for step in node.steps) or PACK}"
         twice = duplicates if own else None
         return name, units, twice, [digests, twice is not None]
 
@@ -188,7 +187,7 @@ class PackRun(NodeRun):
         return Manifest(
             dataset=self.dataset,
             version=self.version,
-            recipe=yaml.safe_load(self.engine.plan.text),
+            recipe=self.engine.plan.excerpt(self.name),
             seed=self.engine.plan.recipe.seed,
             steps=steps,
             samples=sum(shard.samples for shard in shards),

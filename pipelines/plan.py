@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -94,9 +95,30 @@ class Plan:
 
     recipe: Recipe
     file: str
-    text: str
     nodes: list[Node] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
+    inputs: dict[str, list[str]] = field(default_factory=dict)
+    """Flow -> the flows that it begins with."""
+
+    def excerpt(self, name: str) -> dict[str, Any]:
+        """What the recipe says of one output: its flows with all they come from, its models, as they are written."""
+        output = self.recipe.outputs[name]
+        wanted, open_flows = set[str](), [output.pack]
+        while open_flows:
+            flow = open_flows.pop()
+            if flow not in wanted:
+                wanted.add(flow)
+                open_flows += self.inputs[flow]
+        stages = (step.stage for node in self.nodes if node.flow in wanted for step in node.steps)
+        models = {stage.model for stage in stages if isinstance(stage, Batch)}
+        excerpt = {
+            "seed": self.recipe.seed,
+            "models": {model: self.recipe.models[model] for model in sorted(models)},
+            "flows": {flow: self.recipe.flows[flow] for flow in sorted(wanted)},
+            "outputs": {name: output.model_dump(exclude={"to"})},
+        }
+        found: dict[str, Any] = json.loads(json.dumps(excerpt, default=str))  # YAML knows dates
+        return found
 
     def lineage(self, node: Node) -> list[Node]:
         """The node and everything upstream of it, in topological order."""
@@ -117,7 +139,7 @@ class _Builder:
     def __init__(self, recipe: Recipe, located: Located) -> None:
         self.recipe = recipe
         self.located = located
-        self.plan = Plan(recipe, located.file, located.text)
+        self.plan = Plan(recipe, located.file)
         self.ends: dict[str, Node] = {}
         self.visiting: list[str] = []
 
@@ -181,12 +203,17 @@ class _Builder:
 
     def _flow(self, flow: str, at: Path) -> Node:
         if flow in self.ends:
+            if self.visiting:
+                self.plan.inputs[self.visiting[-1]].append(flow)
             return self.ends[flow]
         if flow not in self.recipe.flows:
             raise self._error(f"there is no flow {flow!r}", nearest(flow, self.recipe.flows), at)
         if flow in self.visiting:
             ring = " -> ".join([*self.visiting[self.visiting.index(flow) :], flow])
             raise self._error(f"the flows form a cycle: {ring}", "a flow cannot need its own result", at)
+        if self.visiting:
+            self.plan.inputs[self.visiting[-1]].append(flow)
+        self.plan.inputs[flow] = []
         self.visiting.append(flow)
         first, *rest = steps_of(self.recipe, self.located, flow)
         node = self._first(flow, first)

@@ -105,7 +105,6 @@ class Located:
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
-        self.text = text
         self._marks: dict[Path, yaml.Mark] = {}
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
