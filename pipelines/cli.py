@@ -191,7 +191,14 @@ def _report(engine: Engine, log: Any, seconds: float) -> dict[str, Any]:
             )
     jobs = sum(run.jobs for run in engine.runs)
     work = {"seconds": round(seconds, 3), "jobs": jobs, "reused": sum(run.reused for run in engine.runs)}
-    return {"outputs": outputs, "work": work, "log": _below_here(str(log))}
+    errors = [
+        {"flow": run.node.flow, "step": step, "lost": tally.errors, "first": run.first_error}
+        for run in engine.runs
+        for step, tally in run.tallies.items()
+        if tally.errors
+    ]
+    report = {"outputs": outputs, "unused": engine.plan.unused, "errors": errors, "work": work}
+    return {**report, "log": _below_here(str(log))}
 
 
 def _below_here(path: str) -> str:

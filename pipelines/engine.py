@@ -194,6 +194,8 @@ class Engine:
         if submission.tally:
             self.count(run, submission.unit, commit)
         self.watcher.committed(run, done, reused)
+        if done.notes and run.first_error is None:
+            run.first_error = done.notes[0].text.rstrip().rsplit("\n", 1)[-1]
         submission.then(commit)
         _check_budget(run, self.plan.recipe.errors)
 
@@ -220,8 +222,8 @@ class Engine:
 def _check_budget(run: NodeRun, budget: ErrorBudget) -> None:
     for name, tally in run.tallies.items():
         if tally.errors > budget.at_least and tally.errors > budget.share * tally.read:
-            kinds = ", ".join(f"{n} {reason}" for reason, n in tally.rejected.most_common() if n)
             raise RunError(
-                f"the step {name} of {run.node.flow!r} lost {tally.errors} of {tally.read} samples to errors ({kinds})",
+                f"the step {name} of {run.node.flow!r} lost {tally.errors} of {tally.read} samples to errors"
+                + (f", the first to {run.first_error}" if run.first_error else ""),
                 "the log shows the first ones; `errors: {share: …}` in the recipe sets how many are allowed",
             )

@@ -81,6 +81,9 @@ def execute(root: str, job: Job, model: Any = None) -> Done | Failure:
         return run_job(Store(root), job, model)
     except OmnicurateError as error:
         return Failure(error)
+    except OSError as error:
+        what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        return Failure(RunError(f"a worker could not read or write: {what}", "mend it and run again: it goes on"))
     except Exception as error:
         where = "".join(traceback.format_exception(error))
         what = ", ".join(step.use for step in job.steps) or job.work

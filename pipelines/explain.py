@@ -61,7 +61,7 @@ def explain(plan: Plan) -> dict[str, Any]:
             }
         )
     models = {name: model.identity() for name, model in plan.models.items()}
-    return {"recipe": plan.file, "store": store.root, "nodes": nodes, "models": models}
+    return {"recipe": plan.file, "store": store.root, "nodes": nodes, "models": models, "unused": plan.unused}
 
 
 def _why(node: Node, run: NodeRun, todo: int, changed: set[int], before: dict[str, Any]) -> str:

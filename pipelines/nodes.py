@@ -59,6 +59,8 @@ class NodeRun:
         self.open = 0
         self.open_parents = len(node.parents)
         self.done = False
+        self.first_error: str | None = None
+        """The last line of the first traceback behind a reject of this run."""
 
     def start(self) -> None:
         """Called once, before any unit arrives."""

@@ -18,10 +18,11 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.columns import ANY, CANONICAL, RESERVED, has_path, leaves, merge_types, path_type
+from schemas.columns import ANY, CANONICAL, RESERVED, Columns, has_path, leaves, merge_types, path_type
 from schemas.errors import DataError, MissingExtra, OmnicurateError, RecipeError, nearest
 from schemas.recipe import Located, Output, Path, Recipe, load_recipe, steps_of
 from schemas.recipe import Step as StepText
+from schemas.store import unwritable
 from stages.base import Batch, Columnar, Combine, Configured, Expand, Gather, Map, Model, Needs, Source, Stage
 from stages.catalogue import find_model, find_stage, source_digest
 
@@ -99,6 +100,8 @@ class Plan:
     models: dict[str, Model] = field(default_factory=dict)
     inputs: dict[str, list[str]] = field(default_factory=dict)
     """Flow -> the flows that it begins with."""
+    unused: list[str] = field(default_factory=list)
+    """Flows that no output needs; they are not run."""
 
     def excerpt(self, name: str) -> dict[str, Any]:
         """What the recipe says of one output: its flows with all they come from, its models, as they are written."""
@@ -144,6 +147,9 @@ class _Builder:
         self.visiting: list[str] = []
 
     def build(self) -> Plan:
+        problem = unwritable(self.recipe.store)
+        if problem:
+            raise self._error(f"the store cannot be written: {problem}", "", ("store",))
         for name in self.recipe.models:
             self.plan.models[name] = self._model(name)
         for flow in self.recipe.flows:
@@ -159,11 +165,26 @@ class _Builder:
                         what = "column" if key == "record" else "part"
                         hint = nearest(path, [*leaves(known), *known])
                         raise self._error(f"the flow {output.pack!r} has no {what} {path!r}", hint, (*at, key, i))
+            problem = unwritable(output.to)
+            if problem:
+                raise self._error(f"the output {name!r} cannot be written: {problem}", "", (*at, "to"))
             if output.to in targets:
                 raise self._error(f"the outputs {targets[output.to]!r} and {name!r} have one place", "", (*at, "to"))
             targets[output.to] = name
             self._add("pack", output.pack, (), (parent,), parent.types, parent.parts, output=(name, output))
+        if self.recipe.outputs:
+            self._leave_out_unused()
         return self.plan
+
+    def _leave_out_unused(self) -> None:
+        """Flows that no output needs are checked, but not run."""
+        packs = [node for node in self.plan.nodes if node.output]
+        wanted = {node.index for pack in packs for node in self.plan.lineage(pack)}
+        used = {flow for name in self.recipe.outputs for flow in self.plan.excerpt(name)["flows"]}
+        self.plan.unused = [flow for flow in self.recipe.flows if flow not in used]
+        self.plan.nodes = [node for node in self.plan.nodes if node.index in wanted]
+        for index, node in enumerate(self.plan.nodes):
+            node.index = index
 
     def _error(self, message: str, hint: str, at: Path, value: bool = True) -> RecipeError:
         is_step = len(at) == 4 and at[0] == "flows"  # blame the step's name, not its braces
@@ -318,6 +339,11 @@ class _Builder:
     ) -> None:
         known = {"key": pa.string(), **types}
         try:
+            declarations: tuple[Any, ...] = (stage.reads(), stage.writes())
+            for declared in declarations:
+                if not isinstance(declared, Columns):
+                    message = f"reads() and writes() of {text.use} must return Columns, not {type(declared).__name__}"
+                    raise self._error(message, "", text.at)
             stage.bind(types)
             reads = stage.reads()
         except ValueError as error:

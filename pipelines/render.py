@@ -57,6 +57,13 @@ def summary(console: Console, report: dict[str, Any]) -> None:
             + f"\n-> [bold cyan]{escape(output['path'])}[/]",
             highlight=False,
         )
+    for lost in report["errors"]:
+        first = f", the first to {lost['first']}" if lost["first"] else ""
+        text = f"{lost['flow']}.{lost['step']} lost {lost['lost']:,} samples to errors{first}"
+        console.print(f"[yellow]{escape(text)}[/]", highlight=False)
+    unused(console, report)
+    if not report["outputs"]:
+        console.print("no outputs: the results of the flows are in the store")
     work = report["work"]
     console.print(
         f"[dim]{work['seconds']:.1f} s; {work['reused']:,} of {work['jobs']:,} units of work were there already; "
@@ -83,6 +90,13 @@ def plan(console: Console, report: dict[str, Any]) -> None:
     for name, model in report["models"].items():
         console.print(f"[dim]model[/] {name}: {escape(str(model))}", highlight=False)
     console.print(f"[dim]store[/] {escape(report['store'])}", highlight=False)
+    unused(console, report)
+
+
+def unused(console: Console, report: dict[str, Any]) -> None:
+    """Flows that are not run, so that nobody waits for what they would have made."""
+    for flow in report["unused"]:
+        console.print(f"[yellow]the flow {escape(flow)!r} is used by no output and is not run[/]", highlight=False)
 
 
 def stats(console: Console, found: dict[str, Any]) -> None:

@@ -23,8 +23,8 @@ def make_key(source: str, local: str) -> str:
     key = f"{source}/{local}"
     if len(key) <= MAX_BYTES and _PLAIN.fullmatch(key):
         return key
-    parts = [part for part in key.split("/") if part]
-    return _shorten("/".join(_UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in parts))
+    parts = (_UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in key.split("/"))
+    return _shorten("/".join(part or "%" for part in parts))  # a lone % is an empty component, and nothing else
 
 
 def child_key(key: str, index: int) -> str:

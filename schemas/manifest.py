@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = (
     "index",
     "rejected",
@@ -30,6 +30,14 @@ class Shard(_Model):
     index_digest: str
 
 
+class RejectedFile(_Model):
+    """One Parquet file below `rejected/`: what the steps of a node rejected. `digest` is over its bytes."""
+
+    name: str
+    rows: int
+    digest: str
+
+
 class StepCount(_Model):
     """What a step did: rows in, rows out, rejects by reason."""
 
@@ -44,7 +52,7 @@ class StepCount(_Model):
 class Manifest(_Model):
     """Everything about a data set but its rows."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     dataset: str
     version: str
     recipe: dict[str, Any]
@@ -54,7 +62,7 @@ class Manifest(_Model):
     rejected: int
     bytes: int
     shards: list[Shard]
-    rejected_files: list[str]
+    rejected_files: list[RejectedFile]
     columns: dict[str, str]
     sources: dict[str, int]
     licenses: dict[str, int]

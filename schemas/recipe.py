@@ -57,9 +57,10 @@ class Output(_Model):
 
     pack: str
     """The flow that is packed."""
-    to: str
+    to: Annotated[str, Field(min_length=1)]
     """Directory or URI; each version is a folder below it, `latest` names the newest."""
     shard: ShardLimits = ShardLimits()
+    """Bounds of a tar: `{bytes: 512MB, samples: 100000}`."""
     record: list[str] | None = None
     """Columns (dotted paths) that go into each sample's JSON; all of them when left out."""
     parts: list[str] | None = None
@@ -80,7 +81,7 @@ class Recipe(_Model):
 
     seed: int = 0
     """Seed of every random choice."""
-    store: str = ".omnicurate"
+    store: Annotated[str, Field(min_length=1)] = ".omnicurate"
     """Directory or URI where intermediate results are kept and found again."""
     models: dict[str, dict[str, Any]] = {}
     """Models by name: `{use: catalogue name, …options}`."""
@@ -89,6 +90,7 @@ class Recipe(_Model):
     outputs: dict[str, Output] = {}
     """Data sets to publish, by name."""
     errors: ErrorBudget = ErrorBudget()
+    """How many samples a step may lose to exceptions: `{share: 0.05, at_least: 20}`."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,13 @@ class Located:
 
         valid: the keys that are right at a path below `prefix`, for the hint about a misspelt one.
         """
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        misspelt = ("extra_forbidden", "unexpected_keyword_argument")
+        first = next((found for found in errors if found["type"] in misspelt), errors[0])  # it may explain the others
         loc: Path = tuple(part for part in first["loc"])
         path = (*prefix, *loc)
         name = loc[-1] if loc else prefix[-1] if prefix else ""
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if first["type"] in misspelt:
             return RecipeError(f"unknown key {name!r}", nearest(str(name), valid(loc[:-1])), self.where(path))
         if first["type"] in ("missing", "missing_argument"):
             return RecipeError(f"the key {name!r} is missing", "", self.where(path[:-1]))

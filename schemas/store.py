@@ -37,6 +37,18 @@ def local_path(uri: str) -> str:
     return uri.removeprefix("file://")
 
 
+def unwritable(root: str) -> str | None:
+    """Why a local root cannot be written, or None. It need not exist yet; remote roots are not asked."""
+    if not is_local(root):
+        return None
+    path = os.path.abspath(local_path(root))
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        return f"{path} is no folder"
+    return None if os.access(path, os.W_OK | os.X_OK) else f"{path} cannot be written"
+
+
 class Store:
     """A root directory (path or fsspec URI) with put_new, read, list and delete."""
 

@@ -55,14 +55,25 @@ def _find(name: str, known: dict[str, str], base: type[T], what: str) -> type[T]
     if ":" not in path:
         raise OmnicurateError(f"there is no {what} {name!r}", nearest(name, known))
     module_name, class_name = path.split(":", 1)
+    ours = module_name.startswith("stages.")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name and module_name.startswith(error.name):
+        missing = error.name or "?"
+        if module_name.startswith(missing):
             hint = "it must be importable from the folder where the command runs"
             raise OmnicurateError(f"cannot import {module_name!r} for the {what} {name!r}", hint) from None
-        raise MissingExtra(error.name or "?", "all") from None
+        if ours:
+            raise MissingExtra(missing, "all") from None
+        raise OmnicurateError(f"{module_name} needs the package {missing}, which is not installed") from None
+    except Exception as error:
+        if ours:
+            raise
+        place = f" ({error.filename}:{error.lineno})" if isinstance(error, SyntaxError) else ""
+        raise OmnicurateError(f"importing {module_name} failed: {type(error).__name__}: {error}{place}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise OmnicurateError(f"{path} is not a {what}", f"a subclass of stages.base.{base.__name__} is expected")
+    if "__pydantic_config__" not in vars(found):
+        raise OmnicurateError(f"{path} is not decorated", "put @options (of stages.base) above the class")
     return found

@@ -23,7 +23,7 @@ from schemas.errors import OmnicurateError, SampleError, StageError
 from schemas.sample import Media, Part, member_extension
 from schemas.shards.writer import Entry, ShardWriter
 from schemas.store import STORE_SCHEME, MediaReader, Store
-from stages.base import Reject, Stage
+from stages.base import New, Reject
 
 ERROR = "error"  # the reason of a sample whose step raised an exception
 DEADLY = "deadly"  # the reason of a sample that killed its worker three times when it was alone in it
@@ -196,11 +196,24 @@ def commit_rows(
     return bench.ledger.publish(commit, written)
 
 
-def check_reject(stage: Stage, use: str, reject: Reject) -> Reject:
-    """A stage may only give the reasons that it declares (and an expand "no_children"). Raises StageError."""
-    if reject.reason not in (*stage.reasons, NO_CHILDREN):
-        raise StageError(f"{use} gave the reason {reject.reason!r} that it does not declare", "add it to `reasons`")
-    return reject
+BROKEN: tuple[type[BaseException], ...] = (Exception, SystemExit)
+"""What the code of a stage may end in; a library that calls sys.exit must not take the worker along."""
+
+
+def checked(step: Step, result: Any) -> Any:
+    """What a stage returned for one sample: New, or a Reject with a reason that it declares. Raises StageError."""
+    if isinstance(result, Reject):
+        check_reason(step, result.reason)
+    elif not isinstance(result, New):
+        hint = "return New(…), KEEP or Reject(…)"
+        raise StageError(f"{step.use} returned {type(result).__name__} for a sample", hint)
+    return result
+
+
+def check_reason(step: Step, reason: str) -> None:
+    """A stage may only give the reasons that it declares. Raises StageError."""
+    if reason not in step.stage.reasons:
+        raise StageError(f"{step.use} gave the reason {reason!r} that it does not declare", "add it to `reasons`")
 
 
 def guard(bench: Bench, step: Step, key: str, call: Callable[[], Any]) -> tuple[Any, bool]:
@@ -211,21 +224,19 @@ def guard(bench: Bench, step: Step, key: str, call: Callable[[], Any]) -> tuple[
         return Reject(error.reason, error.detail), False
     except (OmnicurateError, MemoryError):
         raise
-    except Exception as error:
+    except BROKEN as error:
         end_if_broken(error)
         bench.note(step.name, key, error)
         return Reject(ERROR, type(error).__name__), True
-    if type(result) is Reject:
-        check_reject(step.stage, step.use, result)
     return result, False
 
 
-def again(error: Exception) -> None:
+def again(error: BaseException) -> None:
     """Raise an exception that was caught where speed counted, for `guard` to judge."""
     raise error
 
 
-def end_if_broken(error: Exception) -> None:
+def end_if_broken(error: BaseException) -> None:
     """A CUDA error sticks to its process: only the end of the worker cures it."""
     if "CUDA error" in str(error) or type(error).__name__ == "AcceleratorError":
         os._exit(70)

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from pipelines.frame import Frame, part_rows
 from pipelines.ledger import Commit, StepTally, table_digests
-from pipelines.work.bench import Bench, Job, check_reject, commit_rows
+from pipelines.work.bench import Bench, Job, check_reason, commit_rows
 from schemas.columns import PARTS
 from schemas.digest import draws
-from stages.base import Combine, Reject
+from stages.base import Combine
 
 
 def whole_rows(frame: Frame, types: dict[str, pa.DataType], rows: np.ndarray[Any, Any]) -> pa.Table:
@@ -71,7 +71,7 @@ def bucket_work(bench: Bench, job: Job, model: Any) -> Commit:
     reasons = result.column("_drop").to_pylist() if "_drop" in result.column_names else []
     for row, reason in enumerate(reasons):
         if reason is not None:
-            check_reject(stage, step.use, Reject(reason))
+            check_reason(step, reason)
             drops[row] = (step.name, reason, "")
             tally.rejected[reason] = tally.rejected.get(reason, 0) + 1
     tally.kept = len(result) - len(drops)

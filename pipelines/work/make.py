@@ -13,6 +13,7 @@ from pipelines.frame import part_rows
 from pipelines.ledger import Commit, Ledger, StepTally, table_digests
 from pipelines.plan import Step
 from pipelines.work.bench import (
+    BROKEN,
     DEADLY,
     NO_CHILDREN,
     WRONG_TYPE,
@@ -20,7 +21,7 @@ from pipelines.work.bench import (
     Job,
     MediaSink,
     again,
-    check_reject,
+    checked,
     commit_rows,
     guard,
 )
@@ -58,12 +59,12 @@ class Made:
         index = len(self.keys)
         self.keys.append(key)
         self.rows.append(row)
-        if type(result) is Reject:
+        if isinstance(result, Reject):
             self.drops[index] = (self.step.name, result.reason, result.detail)
             self.columns.append({})
             self.parts.append({})
             return
-        assert type(result) is New
+        assert isinstance(result, New)
         if result.media:
             self.sink.add(index, key, result.media)
         self.columns.append(result.columns)
@@ -122,7 +123,7 @@ def expand_work(bench: Bench, job: Job, model: Any) -> Commit:
         result: Any = Reject(DEADLY)
         failed = True
         if row not in job.deadly:
-            result, failed = guard(bench, step, key, partial(_children, stage, sample))
+            result, failed = guard(bench, step, key, partial(_children, step, stage, sample))
         if isinstance(result, Reject):
             made.add(key, result, row)
             tally.rejected[result.reason] = tally.rejected.get(result.reason, 0) + 1
@@ -134,9 +135,11 @@ def expand_work(bench: Bench, job: Job, model: Any) -> Commit:
     return made.commit((tally,))
 
 
-def _children(stage: Expand, sample: Sample) -> list[New] | Reject:
+def _children(step: Step, stage: Expand, sample: Sample) -> list[New] | Reject:
     result = stage.each(sample)
-    return result if isinstance(result, Reject) else list(result) or Reject(NO_CHILDREN)
+    if isinstance(result, Reject):
+        return checked(step, result)  # type: ignore[no-any-return]
+    return [checked(step, child) for child in result] or Reject(NO_CHILDREN)
 
 
 def unit_fp(fp: str, index: int) -> str:
@@ -199,10 +202,8 @@ def _read_origin(
         return
     try:
         for result in stage.read(origin):
-            if type(result) is Reject:
-                check_reject(stage, step.use, result)
-            yield result, False
-    except Exception as error:
+            yield checked(step, result), False
+    except BROKEN as error:
         yield guard(bench, step, origin.name, partial(again, error))
 
 

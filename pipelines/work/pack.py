@@ -353,8 +353,9 @@ def rejects_work(bench: Bench, job: Job, model: Any) -> Commit:
             rows = _slices(bench, layout, group, units)
             why = pa.array([{"step": PACK, "reason": DUPLICATE_KEY, "detail": ""}] * len(rows), DROP)
             total += _write_rejects(writer, schema, rows, why, inputs["flow"])
+    found = digest(temporary.read_bytes()).hex()
     out.put_new(f"{inputs['version']}/{REJECTED_DIR}/{inputs['name']}.parquet", temporary)
-    commit = Commit(job.fp, total, total, facts={"rejected": inputs["name"]})
+    commit = Commit(job.fp, total, total, facts={"rejected": inputs["name"], "digest": found})
     return bench.ledger.publish(commit, pa.table({"rows": pa.array([total])}))
 
 

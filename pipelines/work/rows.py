@@ -17,13 +17,15 @@ from pipelines.frame import Frame, part_rows
 from pipelines.ledger import Commit, StepTally
 from pipelines.plan import Step
 from pipelines.work.bench import (
+    BROKEN,
     DEADLY,
     WRONG_TYPE,
     Bench,
     Job,
     MediaSink,
     again,
-    check_reject,
+    check_reason,
+    checked,
     commit_rows,
     end_if_broken,
     guard,
@@ -204,12 +206,12 @@ def _map(bench: Bench, rows: Rows, run: Sequence[tuple[Step, StepTally]]) -> Non
                 break
             try:
                 result: Any = each(sample)
-            except Exception as error:
+            except BROKEN as error:
                 result, failed = guard(bench, step, keys[row], partial(again, error))
                 rows.drop(row, step, tally, result, failed)
                 break
-            if type(result) is Reject:
-                rows.drop(row, step, tally, check_reject(step.stage, step.use, result))
+            if type(result) is not New and isinstance(checked(step, result), Reject):
+                rows.drop(row, step, tally, result)
                 break
             tally.kept += 1
             if result.columns or result.media or result.parts:
@@ -238,7 +240,7 @@ def whole_tables(bench: Bench, rows: Rows, step: Step, tally: StepTally, call: C
             result = call(rows.table(reads, some))
         except (OmnicurateError, MemoryError):
             raise
-        except Exception as error:
+        except BROKEN as error:
             if len(some) > 1:
                 middle = len(some) // 2
                 attempt(some[:middle])
@@ -261,7 +263,8 @@ def whole_tables(bench: Bench, rows: Rows, step: Step, tally: StepTally, call: C
                     target[row] = value
         for row, reason in zip(some.tolist(), reasons or [], strict=False):
             if reason is not None:
-                rows.drop(row, step, tally, check_reject(step.stage, step.use, Reject(reason)))
+                check_reason(step, reason)
+                rows.drop(row, step, tally, Reject(reason))
 
     attempt(live)
     rows.current.update(dict.fromkeys(slots.values()))
@@ -291,7 +294,7 @@ def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
         bench.in_hand(some)
         try:
             results = stage.batch(model, [samples[row] for row in some])
-        except Exception as error:
+        except BROKEN as error:
             end_if_broken(error)
             if len(some) == 1 or isinstance(error, (OmnicurateError, MemoryError)):
                 result, failed = guard(bench, step, rows.keys[some[0]], partial(again, error))
@@ -304,7 +307,7 @@ def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
         if len(results) != len(some):
             raise StageError(f"{step.use} returned {len(results)} results for {len(some)} samples")
         for row, result in zip(some, results, strict=True):
-            settle(row, check_reject(stage, step.use, result) if type(result) is Reject else result)
+            settle(row, checked(step, result))
 
     for row in np.flatnonzero(rows.live).tolist():
         tally.read += 1
@@ -324,7 +327,7 @@ def batch_work(bench: Bench, job: Job, model: Any) -> Commit:
             bench.in_hand((row,))
             try:
                 stage.batch(model, [samples[row]])
-            except Exception as error:
+            except BROKEN as error:
                 end_if_broken(error)
     for batch in batches(costs, stage.budget, job.alone):
         attempt(batch)
