@@ -41,7 +41,7 @@ class DataSet:
             connection.register("samples", self.index)
         else:
             connection.execute(f"CREATE VIEW samples AS FROM read_parquet({_quoted(self.index)}, union_by_name=true)")
-            rejected = [f"{self.root}/{REJECTED_DIR}/{name}" for name in self.manifest.rejected_files]
+            rejected = [f"{self.root}/{REJECTED_DIR}/{file.name}" for file in self.manifest.rejected_files]
             if rejected:
                 files = f"read_parquet({_quoted(rejected)}, union_by_name=true)"
                 connection.execute(f"CREATE VIEW rejects AS FROM {files}")

@@ -23,7 +23,18 @@ from pipelines.work.bench import Job
 from pipelines.work.pack import PACK
 from schemas.digest import canonical_json, fingerprint
 from schemas.errors import RunError
-from schemas.manifest import INDEX_DIR, LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest, Shard, StepCount
+from schemas.manifest import (
+    FORMAT,
+    INDEX_DIR,
+    LATEST,
+    MANIFEST,
+    REJECTED_DIR,
+    SHARDS_DIR,
+    Manifest,
+    RejectedFile,
+    Shard,
+    StepCount,
+)
 from schemas.recipe import Output
 from schemas.store import Store
 
@@ -100,7 +111,7 @@ class PackRun(NodeRun):
             for node in lineage
             for name, tally in self.engine.runs[node.index].tallies.items()
         ]
-        basis = [layout.fp, tallies, [digests for *_, digests in rejects], self.engine.plan.excerpt(self.name)]
+        basis = [FORMAT, layout.fp, tallies, [digests for *_, digests in rejects], self.engine.plan.excerpt(self.name)]
         self.version = fingerprint(["version", *basis])[:8]
         place = {"to": self.out.root, "version": self.version}
         for shard in range(count):
@@ -184,6 +195,10 @@ class PackRun(NodeRun):
             for node in self.engine.plan.lineage(self.node)
             for name, tally in self.engine.runs[node.index].tallies.items()
         ]
+        rejected_files = [
+            RejectedFile(name=f"{commit.facts['rejected']}.parquet", rows=commit.rows, digest=commit.facts["digest"])
+            for commit in self._rejects.values()
+        ]
         return Manifest(
             dataset=self.dataset,
             version=self.version,
@@ -194,7 +209,7 @@ class PackRun(NodeRun):
             rejected=sum(commit.rows for commit in self._rejects.values()),
             bytes=sum(shard.bytes for shard in shards),
             shards=shards,
-            rejected_files=sorted(str(commit.facts["rejected"]) + ".parquet" for commit in self._rejects.values()),
+            rejected_files=sorted(rejected_files, key=lambda file: file.name),
             columns={name: str(kind) for name, kind in self.node.types.items()},
             sources=dict(sorted(sources.items())),
             licenses=dict(sorted(licenses.items())),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipelines.inspect import DataSet
 from schemas.digest import digest
-from schemas.manifest import INDEX_DIR, SHARDS_DIR
+from schemas.manifest import INDEX_DIR, REJECTED_DIR, SHARDS_DIR, Manifest
 from schemas.sample import member_extension
 from schemas.shards import Expected, Skipped, samples, walk
 from schemas.shards import verify as verify_shard
@@ -63,7 +63,21 @@ def _verify_published(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
         problems += _verify_members(store, shard.name, shard.digest, rows)
     if total != data.manifest.samples:
         problems.append(Problem("manifest.json", f"{data.manifest.samples} samples stated, {total} found", ""))
+    problems += _verify_rejects(store, data.manifest)
     return {"shards": len(data.shards), "samples": total}, problems
+
+
+def _verify_rejects(store: Store, manifest: Manifest) -> Iterator[Problem]:
+    for rejected in manifest.rejected_files:
+        name = f"{REJECTED_DIR}/{rejected.name}"
+        try:
+            if digest(store.read(name)).hex() != rejected.digest:
+                yield Problem(name, "its bytes are not what was published", "")
+        except FileNotFoundError:
+            yield Problem(name, "missing", "")
+    stated = sum(rejected.rows for rejected in manifest.rejected_files)
+    if stated != manifest.rejected:
+        yield Problem("manifest.json", f"{manifest.rejected} rejects stated, {stated} in its files", "")
 
 
 def _verify_members(store: Store, name: str, expected_digest: str, rows: list[dict[str, Any]]) -> list[Problem]:
