@@ -6,6 +6,7 @@ A field of a canonical name takes the canonical type. What is not a column goes 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -134,42 +135,54 @@ def kind_of(value: Any) -> str | None:
     return "list" if value == [] else "json"
 
 
-def _both(first: str | None, second: str | None) -> str | None:
-    if first == second or second is None:
-        return first
-    if first is None:
-        return second
-    pair = {first, second}
-    if pair == {"int", "float"}:
-        return "float"
-    if pair == {"ints", "floats"}:
-        return "floats"
-    if "list" in pair and pair & {"ints", "floats", "strings"}:
-        return next(kind for kind in pair if kind != "list")
-    return "json"
+_NUMBERS = {"int": "float", "ints": "floats"}
 
 
-def infer(rows: Iterable[Mapping[str, Any]], only: Iterable[str] | None = None) -> dict[str, str]:
-    """Column types from example rows: int and float make float, other mixtures and objects become JSON text.
+def _common(counts: Mapping[str, int], share: float) -> str:
+    """The type of more than `share` of the values; ints count as floats where there are floats, [] as any list."""
+    merged = Counter(counts)
+    for narrow, wide in _NUMBERS.items():
+        if merged[wide]:
+            merged[wide] += merged.pop(narrow, 0)
+    empty = merged.pop("list", 0)
+    for kind in ("strings", "ints", "floats", "json"):
+        if merged[kind]:
+            merged[kind] += empty
+    [(kind, count)] = merged.most_common(1) or [("json", empty)]
+    return kind if count > share * sum(counts.values()) else "json"
+
+
+def _canonical(kind: str, counts: Mapping[str, int], canonical: pa.DataType) -> str | None:
+    """The type for a column of a canonical name; None where the values are of another kind."""
+    total = sum(counts.values())
+    if pa.types.is_string(canonical):
+        return "string" if counts.get("string", 0) * 2 >= total else "json"
+    if kind == "float" and pa.types.is_integer(canonical) and counts.get("int", 0) * 2 > total:
+        return "int"
+    return kind if _fits(kind, canonical) else None
+
+
+def infer(rows: Iterable[Mapping[str, Any]], only: Iterable[str] | None = None, share: float = 0.5) -> dict[str, str]:
+    """Column types from example rows: the type of more than `share` of a field's values, so that an odd row changes
+    nothing for the others (the engine rejects it as wrong_type). Int and float make float. Objects, and mixtures
+    without such a type, become JSON text. A canonical name keeps its type.
 
     only: infer these names and leave the others to `extra`. Fields that are null in all examples, and names that
-    cannot be columns, are left to `extra` too.
+    cannot be columns, are left to `extra` too, and so is a canonical name whose values are of another type.
     """
-    found: dict[str, str | None] = {}
+    found: dict[str, Counter[str]] = {}
     wanted = None if only is None else set(only)
     for row in rows:
         for name, value in row.items():
-            if wanted is None or name in wanted:
-                found[name] = _both(found.get(name), kind_of(value))
+            kind = kind_of(value)
+            if kind is not None and (wanted is None or name in wanted):
+                found.setdefault(name, Counter())[kind] += 1
     kinds = {}
-    for name, kind in found.items():
-        if kind is None or name in (*RESERVED, "extra", "") or "." in name:
+    for name, counts in found.items():
+        if name in (*RESERVED, "extra", "") or "." in name:
             continue
-        kind = "json" if kind == "list" else kind
-        canonical = CANONICAL.get(name)
-        if canonical is not None and not _fits(kind, canonical):
-            if not pa.types.is_string(canonical):
-                continue
-            kind = "json"
-        kinds[name] = kind
+        common, canonical = _common(counts, share), CANONICAL.get(name)
+        chosen = common if canonical is None else _canonical(common, counts, canonical)
+        if chosen is not None:
+            kinds[name] = chosen
     return kinds

@@ -34,7 +34,7 @@ class Table(Source):
     """A file, a folder (all files of this kind below it), a pattern such as `data/*.jsonl`, or a URI."""
     columns: ColumnTypes | None = None
     """Column -> type: string, int, float, bool, strings, ints, floats, json. Left out: inferred from the first rows
-    of the first file that has any."""
+    of the first file that has any, by what most values are; other values are rejected as `wrong_type`."""
     id: str | None = None
     """The field that makes the key. Left out: the file's name and the row's place in it."""
     media: dict[str, str] = Field(default_factory=dict)

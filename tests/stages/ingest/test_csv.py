@@ -38,6 +38,18 @@ def test_types_and_rejects(tmp_path):
     assert last.columns["empty"] == "late"
 
 
+def test_a_column_is_a_number_when_95_of_100_cells_are(tmp_path):
+    lines = [f"{i},{'x' if i < 6 else i},{i}.5,true,{'007' if i == 9 else i}," for i in range(1, 101)]
+    lines[50] = "x,1,x,x,1,"
+    (tmp_path / "t.csv").write_text("\n".join(["n,m,f,ok,zip,width", *lines]))
+    source = Csv(path=str(tmp_path / "t.csv"))
+    types = {name: str(kind) for name, kind in source.writes().fields.items()}
+    assert types == {"n": "int64", "m": "int64", "f": "double", "ok": "bool", "zip": "string", "extra": "string"}
+    assert read(source)[50].columns == {"n": "x", "m": 1, "f": "x", "ok": "x", "zip": "1"}  # a reject: wrong_type
+    (tmp_path / "t.csv").write_text("\n".join(["m", *(["x"] * 6), *(["1"] * 94)]))
+    assert str(Csv(path=str(tmp_path / "t.csv")).writes().fields["m"]) == "string"
+
+
 def test_declared_types(tmp_path):
     (tmp_path / "t.csv").write_text('n,tags\n5,"[""a""]"\nx,\n')
     found = read(Csv(path=str(tmp_path / "t.csv"), columns={"n": "int", "tags": "strings"}))

@@ -45,6 +45,36 @@ def test_canonical_columns_keep_their_types(tmp_path, rows):
     assert result.columns["extra"] == '{"duration":"long"}'
 
 
+def test_an_odd_row_changes_no_column(tmp_path, rows):
+    usual = {"title": "t", "n": 1, "tags": [], "meta": {"a": 1}, "text": "x", "width": 3, "duration": 2, "list": ["a"]}
+    odd = {"title": 5, "n": "1", "tags": 1, "meta": "m", "text": 5, "width": 3.5, "duration": "2", "list": [1]}
+    lines = [odd, usual, {**usual, "n": 2.5, "tags": ["t"]}, usual, {**usual, "list": []}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = Jsonl(path=str(tmp_path / "t.jsonl"))
+    assert {name: str(kind) for name, kind in source.writes().fields.items()} == {
+        "title": "string",
+        "n": "double",
+        "tags": "list<item: string>",
+        "meta": "string",
+        "text": "string",
+        "width": "int32",
+        "duration": "double",
+        "list": "list<item: string>",
+        "extra": "string",
+    }
+    first, second, *_ = (result.columns for result in rows(source).values())
+    assert second == {**usual, "meta": '{"a":1}'}
+    assert first == {**odd, "meta": '"m"', "width": "3.5"}  # the engine rejects the row as wrong_type
+
+
+def test_a_type_that_most_values_do_not_have_is_json(tmp_path, rows):
+    lines = [{"mix": "a", "text": "a", "license": 1}, {"mix": 1, "text": 1, "license": 2}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, second = (result.columns for result in rows(Jsonl(path=str(tmp_path / "t.jsonl"))).values())
+    assert first == {"mix": '"a"', "text": "a", "license": "1"}  # a canonical text stays what it is
+    assert second == {"mix": "1", "text": 1, "license": "2"}
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
