@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipelines.ledger import Commit, Reading, StepTally, View
-from pipelines.plan import Node, Step
+from pipelines.plan import Node
+from pipelines.step import Step
 from pipelines.work.bench import Job
 from pipelines.work.make import listed_units
 from schemas.digest import digest, fingerprint

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from pipelines.step import Step
 from schemas.columns import ANY, CANONICAL, RESERVED, Columns, has_path, leaves, merge_types, path_type
 from schemas.errors import DataError, MissingExtra, OmnicurateError, RecipeError, nearest
 from schemas.recipe import Located, Output, Path, Recipe, load_recipe, steps_of
@@ -36,29 +37,6 @@ _KINDS: dict[type[Stage], Kind] = {
     Gather: "gather",
     Combine: "combine",
 }
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step with its stage built and checked."""
-
-    flow: str
-    name: str
-    use: str
-    stage: Stage
-    spec: Mapping[str, Any]
-    """What makes the step's output what it is: use, version, options, model identity."""
-
-    def columns_written(self) -> dict[str, pa.DataType]:
-        """The step's columns as they stand at the top level afterwards."""
-        written = self.stage.writes()
-        if written.shared or isinstance(self.stage, Source):
-            return dict(written.fields)
-        if written.own:
-            return {self.name: pa.struct(list(written.fields.items()))}
-        shared = {name: kind for name, kind in written.fields.items() if name in CANONICAL}
-        own = [(name, kind) for name, kind in written.fields.items() if name not in CANONICAL]
-        return {**shared, **({self.name: pa.struct(own)} if own else {})}
 
 
 @dataclass

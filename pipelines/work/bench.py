@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.ledger import ALL_LIVE, Commit, Ledger, Reading, StepTally, table_digests
-from pipelines.plan import Step
+from pipelines.step import Step
 from schemas.columns import DROP
 from schemas.digest import digest
 from schemas.errors import OmnicurateError, SampleError, StageError

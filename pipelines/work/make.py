@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipelines.frame import part_rows
 from pipelines.ledger import Commit, Ledger, StepTally, table_digests
-from pipelines.plan import Step
+from pipelines.step import Step
 from pipelines.work.bench import (
     BROKEN,
     DEADLY,

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipelines.frame import Frame, part_rows
 from pipelines.ledger import Commit, StepTally
-from pipelines.plan import Step
+from pipelines.step import Step
 from pipelines.work.bench import (
     BROKEN,
     DEADLY,
