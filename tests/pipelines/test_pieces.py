@@ -7,9 +7,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.nodes import group_origins
 from pipelines.frame import Frame, part_rows
 from pipelines.ledger import Commit, Ledger, View, table_digests
+from pipelines.nodes import group_origins
 from pipelines.work.pack import cut_shards, plain, records
 from pipelines.work.rows import batches
 from pipelines.work.typed import typed_array
