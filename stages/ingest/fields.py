@@ -67,7 +67,7 @@ class Fields:
                 if value is not None:
                     row[name] = json_text(value)
             return row
-        columns, extra = {}, _extra_of(row.get("extra"))
+        columns, extra = {}, extra_of(row.get("extra"))
         for name, value in row.items():
             if name in self._known:
                 columns[name] = json_text(value) if name in self._json and value is not None else value
@@ -87,7 +87,7 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def _extra_of(value: Any) -> dict[str, Any]:
+def extra_of(value: Any) -> dict[str, Any]:
     """What a field called `extra` brings: our own data sets have it as JSON text."""
     if isinstance(value, str):
         try:

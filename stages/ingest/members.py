@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.sample import Part, part_name
 from stages.base import New, Reject
-from stages.ingest.fields import Fields
+from stages.ingest.fields import Fields, extra_of
 from stages.ingest.jsonl import parse_object
 
 REASONS = ("broken_json", "not_utf8", "not_an_object", "lone_surrogate", "duplicate_part")
@@ -23,8 +23,9 @@ def sample_of(
 ) -> New | Reject:
     """A sample from its files by extension; the parts given have no name yet.
 
-    `json` holds fields; `txt` (or, where there is none, `cls`) is the column `text` names; other texts (`en.txt`) go
-    into `extra` under their extension; everything else is a part.
+    `json` holds fields; `txt` (or, where there is none, `cls`) is the column `text` names, and a field of that name
+    with another value goes into `extra`; other texts (`en.txt`) go there under their extension; everything else is a
+    part.
     """
     row: dict[str, Any] = {}
     parts: dict[str, Part] = {}
@@ -55,4 +56,8 @@ def sample_of(
     main = "txt" if "txt" in texts else "cls"
     if main in texts:
         texts[text] = texts.pop(main)
+        if row.get(text) not in (None, texts[text]):
+            extra = extra_of(row.get("extra"))
+            free = text in fields.kinds and text not in extra
+            row["extra"] = {**extra, text if free else f"json.{text}": row[text]}
     return New(fields.columns({**row, **texts}), parts=parts, key=key)

@@ -39,8 +39,9 @@ class WebDataset(Source):
     """Members of a tar whose names agree up to the first dot are one sample; media stay where they are.
 
     Fields of `.json` members that have a canonical name become columns, the others stand in `extra`; `.txt` (or
-    `.cls`) is a text; everything else is a part, called `image`, `audio` or `video`, or by its extension. A broken tar
-    gives the samples that are whole and one reject; what is no file is rejected too, so that nothing is lost unseen.
+    `.cls`) is a text, before a JSON field of that name, which then stands in `extra`; everything else is a part, called
+    `image`, `audio` or `video`, or by its extension. A broken tar gives the samples that are whole and one reject; what
+    is no file is rejected too, so that nothing is lost unseen.
     """
 
     reasons = (*UNUSABLE, *REASONS, *_READER_REASONS, "compressed_tar")

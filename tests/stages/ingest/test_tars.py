@@ -52,6 +52,25 @@ def test_samples_of_a_foreign_tar(tmp_path, rows, media):
     assert source.writes().parts == ("image", "left", "npy")
 
 
+def test_a_text_file_comes_before_a_json_field_and_both_stay(tmp_path, rows):
+    members = [
+        ("1.json", b'{"text": "json", "extra": {"a": 1}}'),
+        ("1.txt", b"txt"),
+        ("2.json", b'{"text": "same"}'),
+        ("2.txt", b"same\n"),
+        ("3.json", b'{"text": "json", "extra": {"text": "older"}}'),
+        ("3.txt", b"txt"),
+    ]
+    found = rows(WebDataset(path=str(tar(tmp_path / "a.tar", members))))
+    assert [result.columns for result in found.values()] == [
+        {"text": "txt", "extra": '{"a":1,"text":"json"}'},
+        {"text": "same"},
+        {"text": "txt", "extra": '{"json.text":"json","text":"older"}'},
+    ]
+    columns = WebDataset(path=str(tmp_path / "a.tar"), text="caption")
+    assert rows(columns)["1"].columns == {"text": "json", "caption": "txt", "extra": '{"a":1}'}
+
+
 @pytest.mark.parametrize(("cut", "whole"), [(1724, ["0"]), (3584, ["0", "1", "2"]), (2148, ["0"])])
 def test_a_cut_tar_gives_what_is_surely_whole_and_one_reject(tmp_path, rows, cut, whole):
     """At 2148 the next name is unknown: sample 1 might have gone on."""
