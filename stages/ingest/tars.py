@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import islice
+from typing import TypeAlias
 
 from schemas.columns import CANONICAL, Columns
 from schemas.errors import DataError
@@ -16,9 +17,11 @@ from stages.base import InputPath, New, Origin, Reject, Source, options
 from stages.ingest.fields import ColumnTypes, Fields, infer
 from stages.ingest.jsonl import parse_object
 from stages.ingest.members import REASONS, is_text, sample_of
-from stages.ingest.paths import UNUSABLE, find_files, open_file, problems, range_reader, unusable
+from stages.ingest.paths import UNUSABLE, InputFile, find_files, open_file, problems, range_reader, unusable
 
-_HEAD_SAMPLES = 100
+_HEAD_SAMPLES = 100  # of each of the three tars that are looked into
+_HEAD_TARS = 10  # empty and broken ones are passed over
+_Found: TypeAlias = tuple[SampleMembers, Callable[[int, int], bytes]]
 _READER_REASONS = (
     "directory",
     "link",
@@ -51,7 +54,8 @@ class WebDataset(Source):
     text: str = "text"
     """The column for the content of `.txt` and `.cls` members: `text`, `caption`, or a name that `columns` declares."""
     columns: ColumnTypes | None = None
-    """Fields of the JSON members that become columns: name -> type. Left out: those with canonical names."""
+    """Fields of the JSON members that become columns: name -> type. Left out: those with canonical names that the
+    first samples of the first, the middle and the last tar have; what only others have stands in `extra`."""
 
     def check(self) -> Iterator[str]:
         """Nothing there, or a text column of another type."""
@@ -61,10 +65,10 @@ class WebDataset(Source):
 
     @cached_property
     def _head(self) -> tuple[Fields, tuple[str, ...]]:
-        """Columns and parts of the first samples of the first tar; workers get them with the stage."""
+        """Columns and parts of the first samples of three tars; workers get them with the stage."""
         parts: dict[str, None] = {}
         rows, has_text = [], False
-        for sample, read in islice(self._first(), _HEAD_SAMPLES):
+        for sample, read in self._first():
             names: dict[str, None] = {}
             for extension, member in sample.members.items():
                 if not is_text(extension):
@@ -79,20 +83,21 @@ class WebDataset(Source):
             kinds.setdefault(self.text, "string")
         return Fields(kinds), tuple(parts)
 
-    def _first(self) -> Iterator[tuple[SampleMembers, Callable[[int, int], bytes]]]:
-        for file in find_files(self.path, ("tar",)):
-            empty = True
-            if file.tag:
-                with open_file(file.uri) as handle:
-                    try:
-                        for found in samples(walk(local_path(file.uri) if is_local(file.uri) else handle)):
-                            if isinstance(found, SampleMembers) and not found.problems:
-                                empty = False
-                                yield found, range_reader(handle)
-                    except DataError:
-                        pass
-            if not empty:
-                return
+    def _first(self) -> Iterator[_Found]:
+        """The first samples of the first, the middle and the last tar; of the next one where a tar gives none."""
+        files = [file for file in find_files(self.path, ("tar",)) if file.tag]
+        tried: set[int] = set()
+        for start in (0, len(files) // 2, max(0, len(files) - 1)):
+            for index in range(start, min(start + _HEAD_TARS, len(files))):
+                if index in tried:
+                    break
+                tried.add(index)
+                empty = True
+                for found in islice(_whole_samples(files[index]), _HEAD_SAMPLES):
+                    empty = False
+                    yield found
+                if not empty:
+                    break
 
     def writes(self) -> Columns:
         """Columns and parts as the first samples have them."""
@@ -132,3 +137,14 @@ class WebDataset(Source):
                         yield sample_of(files, read, fields, self.text, found.key)
             except DataError:
                 yield Reject("compressed_tar", "samples are ranges of a plain tar: unpack it first")
+
+
+def _whole_samples(file: InputFile) -> Iterator[_Found]:
+    """The samples of a tar that have no problems, each with a function (offset, size) -> bytes."""
+    with open_file(file.uri) as handle:
+        try:
+            for found in samples(walk(local_path(file.uri) if is_local(file.uri) else handle)):
+                if isinstance(found, SampleMembers) and not found.problems:
+                    yield found, range_reader(handle)
+        except DataError:
+            pass

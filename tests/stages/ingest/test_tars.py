@@ -71,6 +71,23 @@ def test_a_text_file_comes_before_a_json_field_and_both_stay(tmp_path, rows):
     assert rows(columns)["1"].columns == {"text": "json", "caption": "txt", "extra": '{"a":1}'}
 
 
+def test_columns_and_parts_come_from_several_tars(tmp_path, rows):
+    assert WebDataset(path=str(tmp_path)).writes().fields.keys() == {"extra"}
+    tar(tmp_path / "a.tar", [("1.json", b'{"text": "x", "language": null}')])
+    tar(tmp_path / "b.tar", [("2.json", b'{"text": "y", "language": "en"}'), ("2.wav", b"wav")])
+    source = WebDataset(path=str(tmp_path))
+    assert source.writes().fields.keys() == {"text", "language", "extra"}
+    assert source.writes().parts == ("audio",)
+    assert rows(source)["2"].columns == {"text": "y", "language": "en"}
+    tar(tmp_path / "c.tar", [])
+    tar(tmp_path / "b.tar", [("2.json", b'{"text": "y", "language": "en"}')])
+    for name in "defg":
+        tar(tmp_path / f"{name}.tar", [(f"{name}.json", b'{"task": "asr"}')])
+    few = WebDataset(path=str(tmp_path))  # a, d and g are looked into
+    assert few.writes().fields.keys() == {"text", "task", "extra"}
+    assert rows(few)["2"].columns == {"text": "y", "extra": '{"language":"en"}'}
+
+
 @pytest.mark.parametrize(("cut", "whole"), [(1724, ["0"]), (3584, ["0", "1", "2"]), (2148, ["0"])])
 def test_a_cut_tar_gives_what_is_surely_whole_and_one_reject(tmp_path, rows, cut, whole):
     """At 2148 the next name is unknown: sample 1 might have gone on."""
