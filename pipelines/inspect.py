@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -30,22 +31,57 @@ class DataSet:
     index: Any
     shards: list[str]
 
-    def connect(self) -> Any:
-        """A DuckDB connection that sees `samples` (and `rejects`) and nothing else of the machine."""
+    @contextlib.contextmanager
+    def connect(self, rejects: bool = False) -> Iterator[Any]:
+        """A DuckDB connection that sees `samples` (or `rejects`) and nothing else of the machine.
+
+        Raises StoreError, with the file's name, when a file of a published data set is missing or damaged.
+        """
         import duckdb
 
-        connection = duckdb.connect(config={"threads": 2})
-        if not is_local(self.root):
-            connection.register_filesystem(filesystem(self.root)[0])
-        if self.manifest is None:
-            connection.register("samples", self.index)
-        else:
-            connection.execute(f"CREATE VIEW samples AS FROM read_parquet({_quoted(self.index)}, union_by_name=true)")
-            rejected = [f"{self.root}/{REJECTED_DIR}/{file.name}" for file in self.manifest.rejected_files]
-            if rejected:
-                files = f"read_parquet({_quoted(rejected)}, union_by_name=true)"
-                connection.execute(f"CREATE VIEW rejects AS FROM {files}")
-        return connection
+        files = self._rejected() if rejects else self.index
+        with duckdb.connect(config={"threads": 2}) as connection:
+            if not is_local(self.root):
+                connection.register_filesystem(filesystem(self.root)[0])
+            if self.manifest is None:
+                connection.register("samples", self.index)
+                yield connection
+                return
+            table = "rejects" if rejects else "samples"
+            try:
+                connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({_quoted(files)}, union_by_name=true)")
+                yield connection
+            except duckdb.Error as error:
+                damage = self._damage(files)
+                if damage is None:
+                    raise StoreError(f"the files of {self.root} cannot be read: {error}") from None
+                raise damage from None
+
+    def _rejected(self) -> list[str]:
+        files = self.manifest.rejected_files if self.manifest else []
+        return [f"{self.root}/{REJECTED_DIR}/{file.name}" for file in files]
+
+    def _damage(self, files: list[str]) -> StoreError | None:
+        """An error that names the first file that is missing or cannot be read."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        store = Store(self.root)
+        for path in files:
+            try:
+                with store.open(path.removeprefix(f"{store.root}/")) as file:
+                    for _ in pq.ParquetFile(file).iter_batches():
+                        pass
+            except FileNotFoundError:
+                return _unusable(path, "is missing", self.root)
+            except (pa.ArrowException, OSError):
+                return _unusable(path, "is damaged", self.root)
+        return None
+
+
+def _unusable(path: str, what: str, root: str) -> StoreError:
+    remedy = "run the recipe again" if what == "is missing" else "remove the file and run the recipe again"
+    return StoreError(f"{path} {what}", f"`omnicurate verify {root}` finds everything that is wrong; {remedy}")
 
 
 def _quoted(paths: list[str]) -> str:
@@ -130,10 +166,14 @@ def _column(values: list[Any]) -> Any:
 
 def stats(data: DataSet) -> dict[str, Any]:
     """Counts, sizes and a summary of every column."""
-    connection = data.connect()
+    with data.connect() as connection:
+        return _stats(data, connection)
+
+
+def _stats(data: DataSet, connection: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"root": data.root, "shards": len(data.shards)}
     [found["samples"]] = connection.execute("SELECT count(*) FROM samples").fetchone()
-    sizes = [os.path.getsize(shard) for shard in data.shards if is_local(shard)]
+    sizes = [_size(shard, data.root) for shard in data.shards if is_local(shard)]
     found["bytes"] = data.manifest.bytes if data.manifest else sum(sizes)
     if data.manifest is None:
         problems = json.loads((data.index.schema.metadata or {}).get(b"problems", b"{}"))
@@ -150,6 +190,13 @@ def stats(data: DataSet) -> dict[str, Any]:
     if sizes:
         found["shard_bytes"] = {"min": min(sizes), "mean": sum(sizes) // len(sizes), "max": max(sizes)}
     return found
+
+
+def _size(shard: str, root: str) -> int:
+    try:
+        return os.path.getsize(shard)
+    except FileNotFoundError:
+        raise _unusable(shard, "is missing", root) from None
 
 
 def _media(connection: Any) -> list[dict[str, Any]]:
@@ -201,15 +248,15 @@ def _columns(connection: Any) -> list[dict[str, Any]]:
 
 def rows_of(data: DataSet, key: str | None = None, count: int = 5, rejects: bool = False) -> list[dict[str, Any]]:
     """Some samples (or one by key) as dictionaries. Raises OmnicurateError for an unknown key."""
-    connection = data.connect()
     table = "rejects" if rejects else "samples"
     if rejects and (data.manifest is None or not data.manifest.rejected_files):
         return []
     where = "WHERE key = ?" if key is not None else ""
     order = "" if key is None and not rejects else "ORDER BY key"
     values = [key] if key is not None else []
-    found = connection.sql(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", params=values)
-    rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist()
+    with data.connect(rejects) as connection:
+        found = connection.sql(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", params=values)
+        rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist()
     if key is not None and not rows:
         if not rejects and data.manifest is not None and data.manifest.rejected_files:
             rows = rows_of(data, key, count, rejects=True)

@@ -52,3 +52,35 @@ def test_verify_reads_the_rejects_too():
     assert "texts-where.parquet: its bytes are not what was published" in omnicurate("verify", "out/texts", code=1)
     next(Path("out/texts/latest/rejected").iterdir()).unlink()
     assert "texts-where.parquet: missing" in omnicurate("verify", "out/texts", code=1)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "pages", "missing"])
+def test_damaged_files_are_named_and_say_what_helps(damage):
+    run()
+    for folder, commands in (("index", [["show", "-n9"], ["stats"]]), ("rejected", [["show", "--rejects"]])):
+        path = sorted(Path("out/texts/latest", folder).iterdir())[-1]
+        raw = path.read_bytes()
+        path.unlink()
+        if damage != "missing":
+            path.write_bytes({"truncated": raw[:50], "emptied": b"", "pages": raw[:4] + bytes(300) + raw[304:]}[damage])
+        for command in commands:
+            error = omnicurate(command[0], "out/texts", *command[1:], code=1)
+            assert f"{path.name} is {'missing' if damage == 'missing' else 'damaged'}\n" in error
+            assert "omnicurate verify" in error
+        path.unlink(missing_ok=True)
+        run()
+        assert path.read_bytes() == raw
+        omnicurate("show", "out/texts", "--rejects")
+
+
+def test_damaged_rejects_do_not_hide_the_samples():
+    run()
+    cut("out/texts/latest/rejected/*.parquet")
+    assert "t2" in omnicurate("show", "out/texts")
+    omnicurate("stats", "out/texts")
+
+
+def test_stats_names_a_missing_shard():
+    run()
+    Path("out/texts/latest/shards/texts-000001.tar").unlink()
+    assert "texts-000001.tar is missing" in omnicurate("stats", "out/texts", code=1)
