@@ -84,3 +84,40 @@ def test_stats_names_a_missing_shard():
     run()
     Path("out/texts/latest/shards/texts-000001.tar").unlink()
     assert "texts-000001.tar is missing" in omnicurate("stats", "out/texts", code=1)
+
+
+def test_without_latest_the_only_version_is_taken_and_several_are_named():
+    run(RECIPE, "--limit", "4")  # `latest` is of whole runs alone
+    assert not Path("out/texts/latest").exists()
+    assert json.loads(omnicurate("stats", "out/texts", "--json"))["samples"] == 2
+    run()
+    Path("out/texts/latest").unlink()
+    error = omnicurate("show", "out/texts", code=1)
+    versions = sorted(path.name for path in Path("out/texts").glob("????????"))
+    assert len(versions) == 2
+    assert all(f"\n  out/texts/{version}\n" in error for version in versions)
+    assert all(omnicurate("verify", f"out/texts/{version}") for version in versions)
+
+
+def test_a_folder_of_data_sets_names_them():
+    run()
+    run(RECIPE.replace("out/texts", "out/more"))
+    error = omnicurate("stats", "out", code=1)
+    assert "out holds data sets" in error
+    assert "\n  out/more\n  out/texts\n" in error
+
+
+def test_an_unfinished_version_is_not_taken_for_foreign_tars():
+    run()
+    [manifest] = Path("out/texts").glob("????????/manifest.json")
+    manifest.unlink()
+    assert "no finished version" in omnicurate("show", "out/texts", code=1)
+    assert "it is unfinished" in omnicurate("verify", str(manifest.parent), code=1)
+    assert "5 samples in 2 shards: all well" in omnicurate("verify", str(manifest.parent / "shards"))
+
+
+@pytest.mark.parametrize(("content", "message"), [("{}", "damaged"), ("{", "damaged"), ('{"format": 1}', "format 1;")])
+def test_a_manifest_that_cannot_be_read_is_an_error(content, message):
+    run()
+    Path("out/texts/latest/manifest.json").write_text(content)
+    assert message in omnicurate("show", "out/texts", code=1)
