@@ -1,4 +1,5 @@
 import datetime
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,8 +46,49 @@ def test_types_and_rows(tmp_path, rows):
         "vector": [0.5],
         "kind": "x",
         "meta": '{"a":1}',
+        "extra": '{"bytes":"/w=="}',
     }
     assert found["t/000000002"].columns["meta"] is None
+
+
+def test_bytes_are_never_lost_unseen(tmp_path, rows):
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table(
+        {
+            "text": ["a", "b", "c"],
+            "digest": pa.array([b"\x01\x02", None, b""], pa.binary()),
+            "fixed": pa.array([b"ab", b"cd", b"ef"], pa.binary(2)),
+            "image": pa.array([{"bytes": b"x", "path": "p"}, None, {"bytes": bytes(2000), "path": None}], image),
+            "list": pa.array([[b"x", b"y"], [], None], pa.list_(pa.large_binary())),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    source = Parquet(path=str(tmp_path))
+    assert list(source.check()) == []
+    first, second, third = rows(source).values()
+    assert first.columns == {
+        "text": "a",
+        "extra": '{"digest":"AQI=","fixed":"YWI=","image":{"bytes":"eA==","path":"p"},"list":["eA==","eQ=="]}',
+    }
+    assert second.columns["extra"] == '{"fixed":"Y2Q=","list":[]}'
+    assert (third.reason, third.detail) == ("many_bytes", "image: 2000 bytes")
+    skipping = rows(Parquet(path=str(tmp_path), skip=["image", "list", "fixed"]))
+    assert [result.columns.get("extra") for result in skipping.values()] == ['{"digest":"AQI="}', None, '{"digest":""}']
+    declared = rows(Parquet(path=str(tmp_path), columns={"digest": "string"}, skip=["image"]))
+    assert declared["t/000000000"].columns["digest"] == "AQI="
+
+
+def test_columns_of_many_bytes_stop_the_recipe(tmp_path):
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    values = [{"bytes": os.urandom(5000), "path": "p"}] * 9
+    pq.write_table(pa.table({"text": ["t"] * 9, "image": pa.array(values, image)}), tmp_path / "t.parquet")
+    pq.write_table(pa.table({"blob": [os.urandom(2000) for _ in range(9)]}), tmp_path / "u.parquet")
+    assert list(Parquet(path=str(tmp_path / "t.parquet"), skip=["image"]).check()) == []
+    [problem] = Parquet(path=str(tmp_path / "u.parquet")).check()
+    assert "about 2000 in" in problem
+    assert "`skip: [blob]`" in problem
+    [problem] = Parquet(path=str(tmp_path / "u.parquet"), skip=["blob", "bolb"]).check()
+    assert "did you mean 'blob'" in problem
 
 
 def test_row_groups_are_pieces(tmp_path, rows):
