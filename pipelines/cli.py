@@ -274,7 +274,9 @@ def verify_command(data: DataArgument, as_json: JsonOption = False) -> None:
     else:
         for problem in problems[:50]:
             print(f"{problem.file}: {problem.what}" + (f" ({problem.member})" if problem.member else ""))
-        verdict = f"{len(problems):,} problems" if problems else "all well"
+        if len(problems) > 50:
+            print(f"… and {len(problems) - 50:,} more; --json lists all")
+        verdict = f"{len(problems):,} problem{'s' * (len(problems) > 1)}" if problems else "all well"
         print(f"{counts['samples']:,} samples in {counts['shards']:,} shards: {verdict}")
     if problems:
         raise typer.Exit(1)

@@ -12,11 +12,26 @@ import pyarrow.parquet as pq
 
 from pipelines.inspect import DataSet
 from schemas.digest import digest
+from schemas.errors import DataError
 from schemas.manifest import INDEX_DIR, REJECTED_DIR, SHARDS_DIR, Manifest
 from schemas.sample import member_extension
 from schemas.shards import Expected, Skipped, samples, walk
 from schemas.shards import verify as verify_shard
 from schemas.store import Store
+
+CHANGED = "its bytes are not what was published"
+MISSING = "missing"
+_WORDS = {  # what people read instead of the words that rejects are counted by
+    "shard_digest": CHANGED,
+    "digest": "this member's bytes are not what was published",
+    "missing": "this member is missing",
+    "unexpected": "this member was not published",
+    "truncated": "truncated: the tar ends too early",
+    "bad_header": "this member's header is broken; nothing behind it can be read",
+    "trailing_data": "data stands behind the end of the tar",
+    "duplicate_key": "the key or an extension of it stands in the tar twice",
+    "no_extension": "the name of this member has no extension, so it belongs to no sample",
+}
 
 
 class Problem(NamedTuple):
@@ -38,19 +53,19 @@ def _verify_published(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
     problems: list[Problem] = []
     keys: set[bytes] = set()
     total = 0
+    whole = True
     for number, shard in enumerate(data.manifest.shards):
         if shard.name != f"{data.manifest.dataset}-{number:06d}.tar":
             problems.append(Problem(shard.name, "the numbers of the shards have a gap", ""))
         index = f"{INDEX_DIR}/{shard.name.removesuffix('.tar')}.parquet"
-        try:
-            raw = store.read(index)
-            if digest(raw).hex() != shard.index_digest:
-                problems.append(Problem(index, "the index is not what was published", ""))
-                continue
-            with store.open(index) as file:
-                rows = pq.ParquetFile(file).read(columns=["key", "parts"]).to_pylist()
-        except FileNotFoundError:
-            problems.append(Problem(index, "missing", ""))
+        rows, wrong = _index_rows(store, index, shard.index_digest)
+        found = _verify_members(store, shard.name, shard.digest, rows)
+        if wrong:
+            problems.append(Problem(index, wrong, ""))
+        problems += found
+        if rows is None:
+            total += 0 if found else shard.samples  # the tar is what was published, and so are its samples
+            whole = whole and not found
             continue
         if len(rows) != shard.samples:
             problems.append(Problem(index, f"{len(rows)} rows where {shard.samples} were published", ""))
@@ -60,11 +75,22 @@ def _verify_published(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
             if hashed in keys:
                 problems.append(Problem(index, "the key stands in the data set twice", row["key"]))
             keys.add(hashed)
-        problems += _verify_members(store, shard.name, shard.digest, rows)
-    if total != data.manifest.samples:
+    if whole and total != data.manifest.samples:
         problems.append(Problem("manifest.json", f"{data.manifest.samples} samples stated, {total} found", ""))
     problems += _verify_rejects(store, data.manifest)
     return {"shards": len(data.shards), "samples": total}, problems
+
+
+def _index_rows(store: Store, index: str, published: str) -> tuple[list[dict[str, Any]] | None, str]:
+    """Keys and parts in the index of a shard, or None and what is wrong with it."""
+    try:
+        if digest(store.read(index)).hex() != published:
+            return None, CHANGED
+        with store.open(index) as file:
+            rows: list[dict[str, Any]] = pq.ParquetFile(file).read(columns=["key", "parts"]).to_pylist()
+    except FileNotFoundError:
+        return None, MISSING
+    return rows, ""
 
 
 def _verify_rejects(store: Store, manifest: Manifest) -> Iterator[Problem]:
@@ -72,27 +98,34 @@ def _verify_rejects(store: Store, manifest: Manifest) -> Iterator[Problem]:
         name = f"{REJECTED_DIR}/{rejected.name}"
         try:
             if digest(store.read(name)).hex() != rejected.digest:
-                yield Problem(name, "its bytes are not what was published", "")
+                yield Problem(name, CHANGED, "")
         except FileNotFoundError:
-            yield Problem(name, "missing", "")
+            yield Problem(name, MISSING, "")
     stated = sum(rejected.rows for rejected in manifest.rejected_files)
     if stated != manifest.rejected:
         yield Problem("manifest.json", f"{manifest.rejected} rejects stated, {stated} in its files", "")
 
 
-def _verify_members(store: Store, name: str, expected_digest: str, rows: list[dict[str, Any]]) -> list[Problem]:
+def _verify_members(store: Store, name: str, expected_digest: str, rows: list[dict[str, Any]] | None) -> list[Problem]:
+    """Compare a tar with its digest, and with the rows of its index where they are known."""
     wanted = [
         Expected(f"{row['key']}.{member_extension(p['name'], p['format'])}", p["offset"], p["size"], p["digest"])
-        for row in rows
+        for row in rows or ()
         for p in row["parts"] or ()
     ]
-    records = {f"{row['key']}.json" for row in rows}
+    records = {f"{row['key']}.json" for row in rows or ()}
     try:
         with _on_disk(store, f"{SHARDS_DIR}/{name}") as path:
-            found = verify_shard(path, wanted, expected_digest)
+            found = verify_shard(path, None if rows is None else wanted, expected_digest)
     except FileNotFoundError:
-        return [Problem(name, "missing", "")]
-    return [Problem(name, m.reason, m.name) for m in found if m.reason != "unexpected" or m.name not in records]
+        return [Problem(name, MISSING, "")]
+    except DataError as error:
+        return [Problem(name, error.message, "")]
+    return [_problem(name, *m[:2]) for m in found if m.reason != "unexpected" or m.name not in records]
+
+
+def _problem(file: str, member: str, reason: str) -> Problem:
+    return Problem(file, _WORDS.get(reason, reason), member)
 
 
 @contextlib.contextmanager
@@ -111,10 +144,13 @@ def _verify_foreign(data: DataSet) -> tuple[dict[str, int], list[Problem]]:
     problems: list[Problem] = []
     total = 0
     for tar in data.shards:
-        for found in samples(walk(tar)):
-            if isinstance(found, Skipped):
-                problems.append(Problem(tar, found.reason, found.name))
-                continue
-            total += 1
-            problems += [Problem(tar, problem.reason, problem.name) for problem in found.problems]
+        try:
+            for found in samples(walk(tar)):
+                if isinstance(found, Skipped):
+                    problems.append(_problem(tar, found.name, found.reason))
+                    continue
+                total += not found.problems
+                problems += [_problem(tar, problem.name, problem.reason) for problem in found.problems]
+        except DataError as error:
+            problems.append(Problem(tar, error.message, ""))
     return {"shards": len(data.shards), "samples": total}, problems

@@ -75,7 +75,7 @@ def test_verify_finds_what_was_changed():
     shard.write_bytes(bytes(raw))
     Path("out/texts/latest/shards/texts-000000.tar").unlink()
     output = omnicurate("verify", "out/texts", code=1)
-    assert "texts-000001.tar: shard_digest" in output
+    assert "texts-000001.tar: its bytes are not what was published" in output
     assert "texts-000000.tar: missing" in output
 
 

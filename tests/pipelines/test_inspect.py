@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
+import webdataset
 from typer.testing import CliRunner
 
 from pipelines.cli import app
@@ -121,3 +123,41 @@ def test_a_manifest_that_cannot_be_read_is_an_error(content, message):
     run()
     Path("out/texts/latest/manifest.json").write_text(content)
     assert message in omnicurate("show", "out/texts", code=1)
+
+
+def test_verify_checks_the_tar_of_a_damaged_index():
+    run()
+    cut("out/texts/latest/index/texts-000000.parquet")
+    output = omnicurate("verify", "out/texts", code=1)
+    assert output.splitlines() == [
+        "index/texts-000000.parquet: its bytes are not what was published",
+        "5 samples in 2 shards: 1 problem",
+    ]
+    cut("out/texts/latest/shards/texts-000000.tar")
+    output = omnicurate("verify", "out/texts", code=1)
+    assert "texts-000000.tar: its bytes are not what was published" in output
+    assert "2 samples in 2 shards: 3 problems" in output
+    assert "stated" not in output
+
+
+def test_verify_and_stats_count_the_same_samples_of_a_broken_tar():
+    with webdataset.TarWriter("a.tar") as sink:
+        for i in range(9):
+            sink.write({"__key__": f"s{i % 7}", "jpg": b"\xff\xd8" + bytes(900), "json": {"caption": f"cat {i}"}})
+    raw = Path("a.tar").read_bytes()
+    for size in range(0, len(raw), 700):
+        Path("a.tar").write_bytes(raw[:size])
+        counted = json.loads(omnicurate("stats", "a.tar", "--json"))["samples"]
+        assert json.loads(omnicurate("verify", "a.tar", "--json", code=1))["samples"] == counted
+
+
+def test_verify_goes_on_behind_a_compressed_tar():
+    run()
+    first, second = (Path(f"out/texts/latest/shards/texts-00000{i}.tar") for i in range(2))
+    Path("tars").mkdir()
+    for folder, whole, compressed in (("tars", Path("tars/b.tar"), Path("tars/a.tar")), ("out/texts", second, first)):
+        whole.write_bytes(second.read_bytes())
+        compressed.write_bytes(gzip.compress(first.read_bytes()))
+        output = omnicurate("verify", folder, code=1)
+        assert "compressed" in output
+        assert "in 2 shards: 1 problem\n" in output
