@@ -53,7 +53,7 @@ class Parquet(Table):
                 held = [field.name for field in table.schema_arrow if _holds_bytes(field.type)]
                 held = [name for name in held if name not in self.skip]
                 batches = table.iter_batches(_HEAD_ROWS, columns=held) if held else iter(())
-                head = next((batch.to_pydict() for batch in batches), {})
+                head: dict[str, list[Any]] = next((batch.to_pydict() for batch in batches), {})
         except (OSError, pa.ArrowException):
             return
         for name in self.skip:
