@@ -17,6 +17,8 @@ from stages.ingest.members import REASONS, is_text, sample_of
 from stages.ingest.paths import UNUSABLE, InputFile, find_files, open_file, problems
 
 _EXTENSIONS = frozenset((*KINDS, "txt", "json"))
+_LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini"))  # what Windows leaves in folders of pictures
+_UNKNOWN = "unknown_format"
 _HEAD_SAMPLES = 1000
 
 
@@ -25,10 +27,13 @@ class Files(Source):
     """Files whose names differ only in the extension are one sample: `a.jpg`, `a.txt` and `a.json`.
 
     Images, sound and video become parts called `image`, `audio`, `video`; the text becomes a column; fields of the
-    JSON object that have a canonical name become columns, the others stand in `extra`. Other files are passed over.
+    JSON object that have a canonical name become columns, the others stand in `extra`, and so does a field of the name
+    that the text takes. These extensions are known: .jpg .jpeg .png .webp .gif .bmp .tif .tiff (images), .wav .flac
+    .mp3 .ogg .opus .m4a .aac (sound), .mp4 .avi .mkv .webm .mov (video), .txt and .json. Every other file is rejected
+    by its name as `unknown_format`; hidden files, Thumbs.db and desktop.ini are passed over.
     """
 
-    reasons = (*UNUSABLE, *REASONS)
+    reasons = (*UNUSABLE, *REASONS, _UNKNOWN)
 
     root: InputPath
     """The folder (all files below it), or a pattern such as `photos/**/*.jpg`."""
@@ -48,7 +53,8 @@ class Files(Source):
         """Columns and parts of the first samples; workers get them with the stage."""
         parts: dict[str, None] = {}
         objects, has_text = [], False
-        for _, files in islice(self._groups(), _HEAD_SAMPLES):
+        samples = (files for _, files in self._groups() if not _is_unknown(files[0]))
+        for files in islice(samples, _HEAD_SAMPLES):
             names: dict[str, None] = {}
             for file in files:
                 extension = _extension(file)
@@ -73,15 +79,18 @@ class Files(Source):
         return Columns(fields.types(), parts=parts)
 
     def _groups(self) -> Iterator[tuple[str, list[InputFile]]]:
-        files = [f for f in find_files(self.root, _EXTENSIONS) if _extension(f) in _EXTENSIONS or not f.uri]
-        files.sort(key=lambda file: (_stem(file), file.name))
-        for stem, group in groupby(files, key=_stem):
+        """The files of each sample. A file of an unknown format is alone, under its whole name."""
+        files = [file for file in find_files(self.root) if file.name.rpartition("/")[2].lower() not in _LITTER]
+        files.sort(key=lambda file: (_stem(file), _is_unknown(file), file.name))
+        for (stem, _), group in groupby(files, key=lambda file: (_stem(file), _is_unknown(file))):
             yield stem, list(group)
 
     def origins(self) -> Iterator[Origin]:
         """One for each sample; the tag holds extension, size and state of each of its files."""
         for stem, files in self._groups():
-            if all(file.tag for file in files):
+            if _is_unknown(files[0]):
+                yield Origin(stem, files[0].uri, _UNKNOWN, many=False)
+            elif all(file.tag for file in files):
                 states = [[os.path.splitext(file.uri)[1][1:], file.size, file.tag] for file in files]
                 yield Origin(stem, os.path.splitext(files[0].uri)[0], canonical_json(states), many=False)
             else:
@@ -91,6 +100,9 @@ class Files(Source):
         """The sample."""
         if not origin.tag:
             yield Reject("missing_file" if origin.uri else "name_not_utf8")
+            return
+        if origin.tag == _UNKNOWN:
+            yield Reject(_UNKNOWN, os.path.splitext(origin.name)[1])
             return
         files: dict[str, Part] = {}
         for extension, size, tag in json.loads(origin.tag):
@@ -112,7 +124,11 @@ def _extension(file: InputFile) -> str:
 
 
 def _stem(file: InputFile) -> str:
-    return os.path.splitext(file.name)[0]
+    return file.name if _is_unknown(file) else os.path.splitext(file.name)[0]
+
+
+def _is_unknown(file: InputFile) -> bool:
+    return bool(file.uri) and _extension(file) not in _EXTENSIONS
 
 
 def _object(data: bytes) -> dict[str, object] | None:

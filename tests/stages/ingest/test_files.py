@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from schemas.sample import KINDS
 from stages.base import New, Reject
 from stages.ingest.files import Files
 
@@ -22,8 +23,6 @@ def test_a_stem_is_a_sample(tmp_path, rows, media):
             "a.json": b'{"width": 4, "license": "CC0-1.0", "camera": {"iso": 100}, "key": "x"}',
             "sub/b.v2.png": b"png",
             "sub/b.v2.jpeg": b"jpeg",
-            "README.md": b"no sample",
-            ".hidden/c.jpg": b"no sample",
         },
     )
     source = Files(root=str(tmp_path), text="caption")
@@ -38,6 +37,37 @@ def test_a_stem_is_a_sample(tmp_path, rows, media):
     part = found["a"].parts["image"]
     assert (part.format, media(part)) == ("jpg", b"jpg")
     assert {name: media(p) for name, p in found["sub/b.v2"].parts.items()} == {"image": b"jpeg", "png": b"png"}
+
+
+def test_files_that_are_no_samples(tmp_path, rows):
+    passed = [".hidden/c.jpg", ".DS_Store", "sub/Thumbs.db", "desktop.ini", "._a.jpg"]
+    unknown = ["README.md", "LICENSE", "sub/a.HEIC", "sub/a.heif", "a"]
+    write(tmp_path, dict.fromkeys([*passed, *unknown, "a.jpg", "b.jpg", "sub/a.txt"], b"x"))
+    found = rows(Files(root=str(tmp_path / "sub")))
+    assert {key: getattr(result, "reason", None) for key, result in found.items()} == {
+        "a": None,
+        "a.HEIC": "unknown_format",
+        "a.heif": "unknown_format",
+    }
+    assert found["a.HEIC"].detail == ".HEIC"
+    source = Files(root=str(tmp_path))
+    results = [(origin.name, *source.read(origin)) for origin in source.origins()]
+    assert [(name, getattr(result, "reason", None)) for name, result in results] == [
+        ("LICENSE", "unknown_format"),
+        ("README.md", "unknown_format"),
+        ("a", None),
+        ("a", "unknown_format"),
+        ("b", None),
+        ("sub/a", None),
+        ("sub/a.HEIC", "unknown_format"),
+        ("sub/a.heif", "unknown_format"),
+    ]
+    assert source.writes().parts == ("image",)
+
+
+def test_the_documentation_names_all_extensions():
+    for extension in (*KINDS, "txt", "json"):
+        assert f".{extension}" in Files.__doc__
 
 
 @pytest.mark.parametrize(
