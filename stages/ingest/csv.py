@@ -29,6 +29,7 @@ class Csv(Table):
     """Comma-separated (.csv) or tab-separated (.tsv) text in UTF-8, with a header line unless `names` are given.
 
     A row's key ends in its number from 0 on, without the header. An empty cell is null.
+    Rejects of rows say in which line (from 1 on, with the header) the row begins.
     """
 
     extensions = ("csv", "tsv")
@@ -92,11 +93,11 @@ class Csv(Table):
             number = 0
             step: Callable[[], list[str] | None] = partial(next, reader, None)
             while True:
-                place = f"{number:09d}"
+                place, line = f"{number:09d}", reader.line_num + 1
                 try:
                     cells = step()
                 except csv.Error:
-                    yield place, Reject("broken_csv")
+                    yield place, Reject("broken_csv", f"line {line}")
                     number += 1
                     lines.broken = False
                     continue
@@ -107,9 +108,12 @@ class Csv(Table):
                 number += 1
                 if lines.broken:
                     lines.broken = False
-                    yield place, Reject("not_utf8")
+                    yield place, Reject("not_utf8", f"line {line}")
                 elif len(cells) != len(names):
-                    yield place, Reject("wrong_width", f"{len(cells)} cells where {len(names)} are expected")
+                    yield (
+                        place,
+                        Reject("wrong_width", f"line {line}: {len(cells)} cells where {len(names)} are expected"),
+                    )
                 else:
                     pairs = zip(names, cells, strict=True)
                     yield place, {name: convert(name, cell) if cell else None for name, cell in pairs}

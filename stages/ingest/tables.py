@@ -115,17 +115,17 @@ class Table(Source):
             path = row.get(field)
             if path is None or path == "":
                 continue
-            part = media_part(name, path, folder)
+            part = media_part(name, path, folder, field)
             if isinstance(part, Reject):
                 return part
             parts[name] = part
         return parts
 
 
-def media_part(name: str, path: Any, folder: str) -> Part | Reject:
-    """The file that a row names, as a part; it must lie below `folder`, or a table could point anywhere."""
+def media_part(name: str, path: Any, folder: str, field: str) -> Part | Reject:
+    """The file that a row names in `field`, as a part; it must lie below `folder`, or a table could point anywhere."""
     if not isinstance(path, str) or "\0" in path:
-        return Reject("missing_media", name)
+        return Reject("missing_media", field)
     if is_local(folder):
         folder = os.path.abspath(folder)
         uri = os.path.normpath(os.path.join(folder, path))
@@ -135,9 +135,9 @@ def media_part(name: str, path: Any, folder: str) -> Part | Reject:
         uri = path if "://" in path else f"{base}/{path}"
         inside = uri.startswith(f"{base}/") and ".." not in uri.split("/")
     if not inside:
-        return Reject("outside_root", name)
+        return Reject("outside_root", field)
     try:
         size, tag = stat_file(uri)
     except (OSError, ValueError):
-        return Reject("missing_media", name)
+        return Reject("missing_media", field)
     return Part(name, os.path.splitext(uri)[1][1:].lower(), uri, 0, size, tag=tag)

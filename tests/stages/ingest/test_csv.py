@@ -33,8 +33,8 @@ def test_types_and_rejects(tmp_path):
         {"name": 'a, "b"\nc', "n": "1", "x": 1.0, "zip": "007", "ok": True, "empty": None}, key="t/000000000"
     )
     assert second.columns["ok"] is False
-    assert short == Reject("wrong_width", "2 cells where 6 are expected", "t/000000002")
-    assert bytes_.reason == "not_utf8"
+    assert short == Reject("wrong_width", "line 5: 2 cells where 6 are expected", "t/000000002")
+    assert (bytes_.reason, bytes_.detail) == ("not_utf8", "line 7")
     assert last.columns["empty"] == "late"
 
 

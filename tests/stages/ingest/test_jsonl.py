@@ -95,6 +95,16 @@ def test_a_bad_line_is_rejected_alone(tmp_path, line, reason):
     assert (first.key, last.key) == ("a", "5")
     assert bad.reason == reason
     assert bad.key == "t/000000000013"
+    assert bad.detail == ("line 2" if reason != "missing_id" else "")
+
+
+def test_a_reject_says_where(tmp_path, rows):
+    (tmp_path / "t.jsonl").write_bytes(b'{"a": 1}\n\n{\n{"a": 2}\n[]\n')
+    found = rows(Jsonl(path=str(tmp_path / "t.jsonl"), range=15)).values()
+    assert [(r.reason, r.detail) for r in found if not isinstance(r, New)] == [
+        ("broken_json", "line 3"),
+        ("not_an_object", "byte 21"),
+    ]
 
 
 json_values = st.recursive(
@@ -130,13 +140,14 @@ def test_media_beside_the_table(tmp_path, rows, media):
     (tmp_path / "img").mkdir()
     (tmp_path / "img/1.PNG").write_bytes(b"png")
     paths = ["img/1.PNG", "img/2.png", "../secret", "/etc/passwd", None, str(tmp_path / "img/1.PNG"), "http://x/1.png"]
-    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"id": i, "image": p}) + "\n" for i, p in enumerate(paths)))
-    source = Jsonl(path=str(tmp_path / "t.jsonl"), id="id", media={"image": "image"})
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"id": i, "path": p}) + "\n" for i, p in enumerate(paths)))
+    source = Jsonl(path=str(tmp_path / "t.jsonl"), id="id", media={"image": "path"})
     found = rows(source)
     assert media(found["0"].parts["image"]) == b"png"
     assert found["0"].parts["image"].format == "png"
     assert found["5"].parts == found["0"].parts
     assert found["4"].parts == {}
+    assert {result.detail for result in found.values() if not isinstance(result, New)} == {"path"}  # the field
     reasons = {key: result.reason for key, result in found.items() if not isinstance(result, New)}
     assert reasons == {"1": "missing_media", "2": "outside_root", "3": "outside_root", "6": "outside_root"}
 
