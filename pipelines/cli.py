@@ -297,6 +297,9 @@ def ls_command(
 
     made = render.table("data set", "version", "", ">samples", ">rejected", ">shards", ">bytes", "published")
     for row in found:
+        if row["state"] != "published":
+            made.add_row(row["dataset"], row["version"], row["state"])
+            continue
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["published"]))
         cells = (f"{row['samples']:,}", f"{row['rejected']:,}", f"{row['shards']:,}", render.size(row["bytes"]), when)
         made.add_row(row["dataset"], row["version"], "latest" if row["latest"] else "", *cells)

@@ -315,27 +315,29 @@ def rows_of(data: DataSet, key: str | None = None, count: int = 5, rejects: bool
 
 
 def versions(path: str) -> list[dict[str, Any]]:
-    """The published versions at or below a folder, with which is the latest."""
+    """The versions at or below a folder: published (with which is the latest), damaged and unfinished ones."""
     found = []
-    for manifest_path in sorted(Path(path).rglob(MANIFEST)):
-        folder = manifest_path.parent
-        if folder.is_symlink() or any(parent.name == LATEST for parent in (folder, *folder.parents)):
-            continue
-        try:
-            manifest = Manifest.model_validate_json(manifest_path.read_bytes())
-        except ValidationError:
-            continue
+    for folder in version_folders(path):
         latest = folder.parent / LATEST
-        found.append(
-            {
-                "dataset": str(folder.parent),
-                "version": folder.name,
-                "latest": latest.exists() and latest.resolve() == folder.resolve(),
+        row: dict[str, Any] = {
+            "dataset": os.path.normpath(os.path.join(path, os.path.relpath(folder.parent, os.path.abspath(path)))),
+            "version": folder.name,
+            "state": "unfinished",
+            "latest": latest.exists() and latest.resolve() == folder.resolve(),
+        }
+        try:
+            manifest = _manifest((folder / MANIFEST).read_bytes(), str(folder))
+            row |= {
+                "state": "published",
                 "samples": manifest.samples,
                 "rejected": manifest.rejected,
                 "shards": len(manifest.shards),
                 "bytes": manifest.bytes,
-                "published": manifest_path.stat().st_mtime,
+                "published": (folder / MANIFEST).stat().st_mtime,
             }
-        )
+        except FileNotFoundError:
+            pass
+        except StoreError:
+            row["state"] = "damaged"
+        found.append(row)
     return found

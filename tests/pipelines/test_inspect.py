@@ -161,3 +161,23 @@ def test_verify_goes_on_behind_a_compressed_tar():
         output = omnicurate("verify", folder, code=1)
         assert "compressed" in output
         assert "in 2 shards: 1 problem\n" in output
+
+
+def test_ls_lists_damaged_and_unfinished_versions():
+    run()
+    [row] = json.loads(omnicurate("ls", "--json"))
+    assert (row["dataset"], row["state"], row["latest"], row["samples"]) == ("out/texts", "published", True, 5)
+    run(RECIPE.replace("odd", "uneven"))
+    run(RECIPE.replace("odd", "not_even"))
+    latest = Path("out/texts/latest").resolve().name
+    damaged, unfinished = (folder for folder in Path("out/texts").glob("????????") if folder.name != latest)
+    (damaged / "manifest.json").write_text("{")
+    (unfinished / "manifest.json").unlink()
+    rows = {row["version"]: row for row in json.loads(omnicurate("ls", "out/texts", "--json"))}
+    assert len(rows) == 3
+    assert {row["dataset"] for row in rows.values()} == {"out/texts"}
+    assert rows[damaged.name]["state"] == "damaged"
+    assert rows[unfinished.name]["state"] == "unfinished"
+    output = omnicurate("ls")
+    assert "damaged" in output
+    assert "unfinished" in output
