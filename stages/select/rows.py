@@ -13,7 +13,7 @@ from pydantic import Field
 from schemas.columns import CANONICAL, Columns
 from schemas.digest import array_digest, draws
 from schemas.errors import StageError
-from stages.base import Columnar, Fraction, Gather, options
+from stages.base import Columnar, Gather, options
 
 _DRAWS = 1 << 63
 
@@ -27,7 +27,7 @@ class SampleRows(Columnar):
 
     reasons = ("not_drawn",)
 
-    share: Fraction
+    share: Annotated[float, Field(ge=0, le=1, strict=True)]  # strict: `yes` is no share of 1
     """How much is kept, from 0 to 1; the number of rows that are kept varies around it."""
     seed: int = 0
     """The recipe's seed when left out."""
@@ -63,7 +63,7 @@ class Limit(Gather):
 
     reasons = ("over_limit",)
 
-    rows: Annotated[int, Field(ge=0)]
+    rows: Annotated[int, Field(ge=0, strict=True)]
     """How many rows are kept."""
 
     def partial(self, rows: pa.Table) -> pa.Table:

@@ -30,6 +30,17 @@ def test_a_share_is_drawn_by_key_and_grows_without_changing():
     assert not kept(SampleRows(share=0, seed=3).table(KEYS))
 
 
+@pytest.mark.parametrize("share", [True, False, "0.5", 1.5, -0.1, float("nan"), None])
+def test_what_is_no_share(share):
+    with pytest.raises(ValueError, match="share"):
+        SampleRows(share=share)
+
+
+def test_yes_is_no_number_of_rows():
+    with pytest.raises(ValueError, match="rows"):
+        Limit(rows=True)
+
+
 def test_shuffle_is_by_key_and_not_the_draw_of_sample():
     order = Shuffle(seed=3).table(KEYS)["order"].to_pylist()
     assert sorted(order) != order
