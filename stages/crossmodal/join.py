@@ -20,7 +20,8 @@ class Join(Combine):
     """Add to each row of `left` the columns and parts of the row of `right` that has the same value in a column.
 
     Keys, source, licence and origin are the left row's. Where several right rows match, the one with the smallest key
-    is taken, so no row is multiplied. A part that both rows have is the left row's.
+    is taken, so no row is multiplied. A part that both rows have is the left row's. Right rows are looked up, not
+    counted: those that match nothing, and all but the first of those that match, leave no reject.
     """
 
     reasons = ("unmatched",)
@@ -30,7 +31,9 @@ class Join(Combine):
     right: str
     """The flow that completes them."""
     by: str
-    """The column by which rows belong together: `key`, a column, or a field of a step (`meta.id`)."""
+    """The column by which rows belong together: `key`, a column, or a field of a step (`meta.id`). Keys begin with the
+    name of their source, so `key` joins flows that branch off one flow; for flows from different files take a column
+    (the field that `id` names stays one)."""
     right_by: str | None = None
     """The column's name in the right flow, where it differs."""
     how: Literal["inner", "left"] = "inner"

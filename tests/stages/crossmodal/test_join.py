@@ -58,6 +58,13 @@ def test_left_join_with_chosen_columns():
     assert result["n"].to_pylist() == [1, 3, None, None]
 
 
+def test_branches_of_a_flow_join_by_key():
+    right = LEFT.slice(1, 2).select(["key", "parts"]).append_column("n", pa.array([1, 3]))
+    result = Join(left="l", right="branch", by="key", columns=["n"], how="left").rows({"left": LEFT, "right": right})
+    assert result["key"].to_pylist() == ["l/1", "l/2", "l/3", "l/4"]
+    assert result["n"].to_pylist() == [1, None, 3, None]
+
+
 def test_empty_sides():
     stage = Join(left="l", right="r", by="photo", right_by="id")
     assert len(stage.rows({"left": LEFT.slice(0, 0), "right": RIGHT})) == 0
