@@ -36,7 +36,8 @@ class Table(Source):
     """Column -> type: string, int, float, bool, strings, ints, floats, json. Left out: inferred from the first rows
     of the first file that has any, by what most values are; other values are rejected as `wrong_type`."""
     id: str | None = None
-    """The field that makes the key. Left out: the file's name and the row's place in it."""
+    """The field that makes the key. Left out: the file's name and the row's place in it. The field stays a column, too,
+    where `columns` names it or is left out; otherwise it stands in `extra`."""
     media: dict[str, str] = Field(default_factory=dict)
     """Part -> field that holds the path of its file: `{image: image_path}`. A row without a path has no such part."""
     root: InputPath | None = None

@@ -161,6 +161,16 @@ def test_workers_get_the_columns_with_the_stage(tmp_path):
     assert pickle.loads(pickle.dumps(source)).writes() == before
 
 
+def test_the_field_of_the_key_stays_a_column(tmp_path, rows):
+    (tmp_path / "t.jsonl").write_text('{"id": "a", "text": "x"}\n')
+    for columns, expected in [
+        (None, {"id": "a", "text": "x"}),
+        ({"id": "string", "text": "string"}, {"id": "a", "text": "x"}),
+        ({"text": "string"}, {"text": "x", "extra": '{"id":"a"}'}),
+    ]:
+        assert rows(Jsonl(path=str(tmp_path), id="id", columns=columns))["a"].columns == expected
+
+
 def test_fractions_are_never_cut_to_whole_numbers(tmp_path, rows):
     (tmp_path / "t.jsonl").write_text('{"n": 2.0, "l": [1.0]}\n{"n": 2.5, "l": [1.5]}\n{"n": NaN}\n')
     found = rows(Jsonl(path=str(tmp_path / "t.jsonl"), columns={"n": "int", "l": "ints"}))
