@@ -321,10 +321,15 @@ def gc_command(
     found = sweep(Store(store), grace * 3600, delete)
     total = sum(item.size for item in found.garbage)
     if as_json:
-        _print_json({"garbage": [i.path for i in found.garbage], "bytes": total, "kept": found.kept, "deleted": delete})
+        report = {"garbage": [i.path for i in found.garbage], "bytes": total, "deleted": delete}
+        kept = {"kept": found.kept, "unused_in_grace": found.young, "unused_in_grace_bytes": found.young_bytes}
+        _print_json({**report, **kept})
         return
     verb = "deleted" if delete else "would delete"
     print(f"{verb} {len(found.garbage):,} objects, {size(total)}; kept {found.kept:,}, {size(found.kept_bytes)}")
+    if found.young:
+        waits = f"unused but younger than {grace:g} hours (--grace)"
+        print(f"  {found.young:,} of them, {size(found.young_bytes)}, are {waits}")
     for recipe in found.recipes:
         print(f"  kept for {recipe}")
     if found.garbage and not delete:

@@ -34,14 +34,19 @@ class Sweep:
     garbage: list[Found]
     kept: int
     kept_bytes: int
+    young: int
+    """Of what is kept: unused, but younger than the grace period."""
+    young_bytes: int
     recipes: list[str]
 
 
 def sweep(store: Store, grace: float = GRACE, delete: bool = False) -> Sweep:
     """Find (and delete) objects that no pin names and that are older than the grace period (seconds).
 
-    Raises StoreError while a run on the store is alive.
+    Raises StoreError while a run on the store is alive, and where there is no store.
     """
+    if not store.exists("commits"):  # any folder may have one called `media`
+        raise StoreError(f"there is no store with results at {store.root}", "--store takes a recipe's `store`")
     busy = [run.data["id"] for run in all_runs(store) if run.alive]
     if busy and delete:
         raise StoreError(f"the run {busy[0]} is using the store", "wait for it, or cancel it first")
@@ -53,16 +58,19 @@ def sweep(store: Store, grace: float = GRACE, delete: bool = False) -> Sweep:
         pinned.update(f"commits/{fp[:2]}/{fp}.parquet" for fp in body["commits"])
         pinned.update(body["media"])
     now = time.time()
-    garbage, kept, kept_bytes = [], 0, 0
+    garbage, kept, kept_bytes, young, young_bytes = [], 0, 0, 0, 0
     for found in store.list():
         if not found.path.startswith(_SWEPT):
             continue
-        if found.path in pinned or now - found.mtime < grace:
+        used = found.path in pinned
+        if used or now - found.mtime < grace:
             kept += 1
             kept_bytes += found.size
+            young += not used
+            young_bytes += 0 if used else found.size
         else:
             garbage.append(found)
     if delete:
         for found in garbage:
             store.delete(found.path)
-    return Sweep(garbage, kept, kept_bytes, sorted(recipes))
+    return Sweep(garbage, kept, kept_bytes, young, young_bytes, sorted(recipes))

@@ -181,3 +181,27 @@ def test_ls_lists_damaged_and_unfinished_versions():
     output = omnicurate("ls")
     assert "damaged" in output
     assert "unfinished" in output
+
+
+def test_gc_says_what_waits_for_its_grace_period():
+    run()
+    assert "unused" not in omnicurate("gc")
+    run(RECIPE.replace("n % 2", "n % 3"))
+    output = omnicurate("gc")
+    assert output.startswith("would delete 0 objects")
+    assert "are unused but younger than 24 hours" in output
+    report = json.loads(omnicurate("gc", "--json"))
+    deleted = json.loads(omnicurate("gc", "--json", "--grace", "0", "--delete"))
+    assert len(deleted["garbage"]) == report["unused_in_grace"] > 0
+    assert deleted["bytes"] == report["unused_in_grace_bytes"]
+
+
+def test_gc_does_not_take_any_folder_for_a_store():
+    Path("media").mkdir()
+    Path("runs").mkdir()
+    Path("media/mine.jpg").write_bytes(b"mine")
+    for place in ("nowhere", "."):
+        assert "there is no store with results at " in omnicurate(
+            "gc", "--store", place, "--grace", "0", "--delete", code=1
+        )
+    assert Path("media/mine.jpg").exists()
