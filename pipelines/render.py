@@ -49,10 +49,9 @@ def summary(console: Console, report: dict[str, Any]) -> None:
                 label, step["use"], f"{step['read']:,}", f"{step['kept']:,}", f"{rejected:,}" if rejected else "", why
             )
         console.print(made)
-        licenses = ", ".join(f"{name} {count:,}" for name, count in output["licenses"].items())
         console.print(
             f"\n[bold]{output['samples']:,}[/] samples in {output['shards']:,} shards, {size(output['bytes'])}"
-            + (f" [dim]({escape(licenses)})[/]" if licenses else "")
+            + f" [dim]({escape(_licenses(output))})[/]"
             + f"\n{output['rejected']:,} rejects, each with its reason, in [cyan]{escape(output['path'])}/rejected[/]"
             + f"\n-> [bold cyan]{escape(output['path'])}[/]",
             highlight=False,
@@ -70,6 +69,15 @@ def summary(console: Console, report: dict[str, Any]) -> None:
         f"log {escape(report['log'])}[/]",
         highlight=False,
     )
+
+
+def _licenses(found: dict[str, Any]) -> str:
+    """Samples by licence, and how many state none."""
+    none = found["samples"] - sum(found["licenses"].values())
+    stated = [f"{name} {count:,}" for name, count in found["licenses"].items()]
+    if not stated:
+        return "no licence stated"
+    return ", ".join(stated + ([f"none stated {none:,}"] if none else []))
 
 
 def plan(console: Console, report: dict[str, Any]) -> None:
@@ -109,7 +117,9 @@ def stats(console: Console, found: dict[str, Any]) -> None:
         head.add_row("shard sizes", f"{size(sizes['min'])} to {size(sizes['max'])}, mean {size(sizes['mean'])}")
     if "rejected" in found:
         head.add_row("rejected", number(found["rejected"]))
-    for what in ("sources", "licenses", "problems"):
+    if "licenses" in found:
+        head.add_row("licences", escape(_licenses(found)))
+    for what in ("sources", "problems"):
         if found.get(what):
             head.add_row(what, ", ".join(f"{escape(str(name))} {count:,}" for name, count in found[what].items()))
     head.show_header = False

@@ -205,3 +205,13 @@ def test_gc_does_not_take_any_folder_for_a_store():
             "gc", "--store", place, "--grace", "0", "--delete", code=1
         )
     assert Path("media/mine.jpg").exists()
+
+
+def test_samples_without_a_licence_are_counted():
+    rows = [{"text": "t", "n": 2 * i, **({"license": "CC0-1.0"} if i < 3 else {})} for i in range(10)]
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("r.yaml").write_text(RECIPE)
+    assert "(no licence stated)" in omnicurate("run", "r.yaml", "--engine", "local")
+    Path("r.yaml").write_text(RECIPE.replace("n: int", "n: int, license: string"))
+    assert "(CC0-1.0 3, none stated 7)" in omnicurate("run", "r.yaml", "--engine", "local")
+    assert "CC0-1.0 3, none stated 7\n" in omnicurate("stats", "out/texts").replace(" \n", "\n").replace("  ", "")
