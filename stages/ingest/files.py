@@ -33,6 +33,7 @@ class Files(Source):
     by its name as `unknown_format`; hidden files, Thumbs.db and desktop.ini are passed over.
     """
 
+    version = 2
     reasons = (*UNUSABLE, *REASONS, _UNKNOWN)
 
     root: InputPath

@@ -27,6 +27,7 @@ _ROW_REASONS = (*UNUSABLE, "missing_id", "missing_media", "outside_root")
 class Table(Source):
     """A source of rows. Fields become columns; those that are no columns stand in `extra`, as JSON."""
 
+    version = 2
     extensions: ClassVar[tuple[str, ...]]
     reasons: ClassVar[tuple[str, ...]] = _ROW_REASONS
 

@@ -47,6 +47,7 @@ class WebDataset(Source):
     is no file is rejected too, so that nothing is lost unseen.
     """
 
+    version = 2
     reasons = (*UNUSABLE, *REASONS, *_READER_REASONS, "compressed_tar")
 
     path: InputPath
