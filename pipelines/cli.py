@@ -418,5 +418,5 @@ def new_command(
     """Write a starter recipe or a starter stage."""
     from pipelines.describe import write_starter
 
-    write_starter(kind, path)
-    print(f"wrote {path}")
+    following = write_starter(kind, path)
+    print(f"wrote {path}; next: {following}")

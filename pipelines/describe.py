@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import keyword
 import os
 import platform
 import shutil
@@ -169,13 +170,52 @@ def doctor() -> Iterator[Finding]:
         yield Finding(f"weights of {name}", not problems, problems[0] if problems else "found", "", name)
 
 
-def write_starter(kind: str, path: str) -> None:
-    """Write a starter recipe or stage. Raises OmnicurateError when the file is there already."""
-    template = _TEMPLATES / f"{kind}.txt"
+STARTER_INPUT = "data/documents.jsonl"
+
+
+def write_starter(kind: str, path: str) -> str:
+    """Write a starter recipe or stage, and return what to do next.
+
+    Raises OmnicurateError when the file is there already, or when it is a stage that no recipe could name.
+    """
+    text = (_TEMPLATES / f"{kind}.txt").read_text(encoding="utf-8")
+    following = f"omnicurate plan {path}"
+    if kind == "stage":
+        module = _module_name(path)
+        text = text.replace("MODULE", module)
+        following = f"in a recipe, `- {module}:Shout` uses it; commands must run in {_folder_of(module, path)}"
+    elif not os.path.exists(STARTER_INPUT):
+        following = f"put JSON lines with a text field into {STARTER_INPUT}, then omnicurate plan {path}"
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(template.read_text(encoding="utf-8"))
+            file.write(text)
     except FileExistsError:
         raise OmnicurateError(f"{path} exists already", "choose another name") from None
     except FileNotFoundError:
         raise OmnicurateError(f"the folder of {path} does not exist") from None
+    except OSError as error:
+        raise OmnicurateError(f"{path} cannot be written: {error.strerror}") from None
+    return following
+
+
+def _module_name(path: str) -> str:
+    """How a recipe names the module in a file: from the current folder when the file is below it."""
+    below = os.path.relpath(path)
+    names = [os.path.basename(below)] if below.startswith("..") else below.split(os.sep)
+    names[-1], extension = os.path.splitext(names[-1])
+    if extension != ".py" or not (names[-1].isidentifier() and not keyword.iskeyword(names[-1])):
+        message = f"{os.path.basename(path)} cannot be imported: a stage's file is named like a Python module"
+        raise OmnicurateError(message, "letters, digits and _, then .py: my_stages.py")
+    if not all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+        names = names[-1:]  # importable from the file's own folder alone
+    known = importlib.util.find_spec(names[0])
+    places = [] if known is None else list(known.submodule_search_locations or ()) or [known.origin or ""]
+    if known is not None and not any(place.startswith(os.getcwd() + os.sep) for place in places):
+        raise OmnicurateError(f"{names[0]} is the name of another module, which hides it", "choose another name")
+    return ".".join(names)
+
+
+def _folder_of(module: str, path: str) -> str:
+    """The folder from which a module in a file can be imported, in words."""
+    folder = Path(path).absolute().parents[module.count(".")]
+    return "this folder" if folder == Path.cwd() else str(folder)

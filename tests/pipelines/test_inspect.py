@@ -215,3 +215,36 @@ def test_samples_without_a_licence_are_counted():
     Path("r.yaml").write_text(RECIPE.replace("n: int", "n: int, license: string"))
     assert "(CC0-1.0 3, none stated 7)" in omnicurate("run", "r.yaml", "--engine", "local")
     assert "CC0-1.0 3, none stated 7\n" in omnicurate("stats", "out/texts").replace(" \n", "\n").replace("  ", "")
+
+
+def test_starters_say_what_is_next():
+    output = omnicurate("new", "recipe", "r.yaml")
+    assert output == (
+        "wrote r.yaml; next: put JSON lines with a text field into data/documents.jsonl, then omnicurate plan r.yaml\n"
+    )
+    Path("data").mkdir()
+    Path("data/documents.jsonl").write_text(json.dumps({"text": "long enough for the filter"}))
+    omnicurate("plan", "r.yaml")
+    assert "next: omnicurate plan s.yaml" in omnicurate("new", "recipe", "s.yaml")
+    assert "exists already" in omnicurate("new", "recipe", "s.yaml", code=1)
+
+
+def test_a_starter_stage_names_its_own_module(tmp_path_factory):
+    assert "`- loud_ones:Shout`" in omnicurate("new", "stage", "loud_ones.py")
+    assert "`- loud_ones:Shout: {" in Path("loud_ones.py").read_text()
+    Path("mine").mkdir()
+    assert "`- mine.loud:Shout` uses it; commands must run in this folder" in omnicurate("new", "stage", "mine/loud.py")
+    elsewhere = tmp_path_factory.mktemp("else-where")
+    output = omnicurate("new", "stage", str(elsewhere / "loud.py"))
+    assert f"`- loud:Shout` uses it; commands must run in {elsewhere}\n" in output
+
+
+@pytest.mark.parametrize("name", ["my-stage.py", "2nd.py", "stage", "stage.txt", "class.py", "my.stage.py"])
+def test_a_stage_file_that_cannot_be_imported_is_refused(name):
+    assert "cannot be imported" in omnicurate("new", "stage", name, code=1)
+    assert not Path(name).exists()
+
+
+def test_a_stage_file_that_another_module_hides_is_refused():
+    assert "json is the name of another module" in omnicurate("new", "stage", "json.py", code=1)
+    assert not Path("json.py").exists()
