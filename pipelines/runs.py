@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import OmnicurateError, nearest
+from schemas.errors import OmnicurateError
 from schemas.store import Store
 
 _SAVE_EVERY = 1.0  # seconds
+_NEWEST = 5  # runs that are named where one is not found
 DETACHED_ID = "OMNICURATE_RUN_ID"
 
 
@@ -119,7 +120,8 @@ def find_run(store: Store, name: str | None) -> RunState:
             return run
     if not runs:
         raise OmnicurateError(f"no run has been made on the store {store.root}")
-    raise OmnicurateError(f"there is no run {name!r}", nearest(str(name), [run.data["id"] for run in runs]))
+    newest = "\n  ".join(run.data["id"] for run in runs[:_NEWEST])
+    raise OmnicurateError(f"there is no run {name!r} on the store {store.root}", f"the newest are:\n  {newest}")
 
 
 def detach(store: Store, recipe: str, arguments: list[str]) -> str:

@@ -248,3 +248,15 @@ def test_a_stage_file_that_cannot_be_imported_is_refused(name):
 def test_a_stage_file_that_another_module_hides_is_refused():
     assert "json is the name of another module" in omnicurate("new", "stage", "json.py", code=1)
     assert not Path("json.py").exists()
+
+
+def test_an_unknown_run_names_the_newest_ones():
+    run()
+    template = json.loads(next(Path(".omnicurate/runs").glob("*/state.json")).read_text())
+    for i in range(7):
+        folder = Path(f".omnicurate/runs/2999010{i}-000000-1")
+        folder.mkdir()
+        (folder / "state.json").write_text(json.dumps({**template, "id": folder.name}))
+    lines = omnicurate("status", "20260101", code=1).splitlines()
+    assert lines[0].startswith("error: there is no run '20260101'")
+    assert lines[2:] == [f"  2999010{i}-000000-1" for i in (6, 5, 4, 3, 2)]
