@@ -203,16 +203,20 @@ def _module_name(path: str) -> str:
     below = os.path.relpath(path)
     names = [os.path.basename(below)] if below.startswith("..") else below.split(os.sep)
     names[-1], extension = os.path.splitext(names[-1])
-    if extension != ".py" or not (names[-1].isidentifier() and not keyword.iskeyword(names[-1])):
+    if extension != ".py" or not _importable(names[-1]):
         message = f"{os.path.basename(path)} cannot be imported: a stage's file is named like a Python module"
         raise OmnicurateError(message, "letters, digits and _, then .py: my_stages.py")
-    if not all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+    if not all(map(_importable, names)):
         names = names[-1:]  # importable from the file's own folder alone
     known = importlib.util.find_spec(names[0])
     places = [] if known is None else list(known.submodule_search_locations or ()) or [known.origin or ""]
     if known is not None and not any(place.startswith(os.getcwd() + os.sep) for place in places):
         raise OmnicurateError(f"{names[0]} is the name of another module, which hides it", "choose another name")
     return ".".join(names)
+
+
+def _importable(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("__")
 
 
 def _folder_of(module: str, path: str) -> str:

@@ -118,9 +118,11 @@ def _manifest(raw: bytes, root: str) -> Manifest:
         first = error.errors()[0]
         if first["loc"] == ("format",):
             message = f"the manifest of {root} is of format {first['input']!r}; this Omnicurate reads format {FORMAT}"
+            remedy = "run the recipe again"
         else:
             message = f"the manifest of {root} is damaged: {first['msg']}"
-        raise StoreError(message, "run the recipe again, or look at its tars alone: they are in shards/") from None
+            remedy = f"remove {MANIFEST} there and run the recipe again"
+        raise StoreError(message, f"{remedy}; {root}/{SHARDS_DIR} can be looked at without it") from None
 
 
 def _tars_below(path: str) -> Iterator[str]:

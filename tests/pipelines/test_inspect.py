@@ -123,6 +123,9 @@ def test_a_manifest_that_cannot_be_read_is_an_error(content, message):
     run()
     Path("out/texts/latest/manifest.json").write_text(content)
     assert message in omnicurate("show", "out/texts", code=1)
+    Path("out/texts/latest/manifest.json").unlink()
+    run()
+    assert "all well" in omnicurate("verify", "out/texts")
 
 
 def test_verify_checks_the_tar_of_a_damaged_index():
@@ -239,7 +242,7 @@ def test_a_starter_stage_names_its_own_module(tmp_path_factory):
     assert f"`- loud:Shout` uses it; commands must run in {elsewhere}\n" in output
 
 
-@pytest.mark.parametrize("name", ["my-stage.py", "2nd.py", "stage", "stage.txt", "class.py", "my.stage.py"])
+@pytest.mark.parametrize("name", ["my-stage.py", "2nd.py", "stage", "stage.txt", "class.py", "__main__.py"])
 def test_a_stage_file_that_cannot_be_imported_is_refused(name):
     assert "cannot be imported" in omnicurate("new", "stage", name, code=1)
     assert not Path(name).exists()
