@@ -167,8 +167,11 @@ class Source(Stage):
         """The pieces of input, in a stable order."""
         raise NotImplementedError
 
-    def read(self, origin: Origin) -> Iterator[New | Reject]:
-        """The rows of one piece; a piece that is broken from some point on ends with a Reject that says so."""
+    def read(self, origin: Origin) -> Iterator[New | Reject | pa.Table]:
+        """The rows of one piece; a piece that is broken from some point on ends with a Reject that says so.
+
+        Many rows at once may come as a table with all columns that `writes` declares, and their local ids as `key`.
+        """
         raise NotImplementedError
 
 

@@ -164,12 +164,23 @@ def source_work(bench: Bench, job: Job, model: Any) -> Commit:
             units.append(made.commit((tally,), unit_fp(job.fp, len(units))))
         made, tally = Made(bench, step, defaults), StepTally(step.name)
 
+    def publish(table: pa.Table) -> None:
+        fp = unit_fp(job.fp, len(units))
+        units.append(commit_table(bench, step, stage.source, table, defaults, fp))
+
     for index, origin in enumerate(job.inputs["origins"]):
         bench.in_hand((index,))
         deadly = index in job.deadly
         for result, failed in _read_origin(bench, step, stage, origin, deadly):
             if limit is not None and total >= limit:
                 break
+            if isinstance(result, pa.Table):
+                cut()
+                rows = result if limit is None else result.slice(0, limit - total)
+                total += len(rows)
+                for start in range(0, len(rows), stage.unit):
+                    publish(rows.slice(start, stage.unit))
+                continue
             total += 1
             tally.read += 1
             local = result.key if result.key is not None else origin.name
@@ -193,16 +204,31 @@ def source_work(bench: Bench, job: Job, model: Any) -> Commit:
     return bench.ledger.publish(commit, listing)
 
 
+def commit_table(
+    bench: Bench, step: Step, source: str, table: pa.Table, defaults: Mapping[str, Any], fp: str
+) -> Commit:
+    """Publish a base of rows that came as a table."""
+    keys = [make_key(source, local) for local in table.column("key").to_pylist()]
+    columns: dict[str, pa.Array] = {"key": pa.array(keys, pa.string())}
+    types = {**step.columns_written(), **{name: pa.string() for name in defaults}}
+    for name, kind in types.items():
+        held = table.column(name).combine_chunks() if name in table.column_names else pa.nulls(len(table), kind)
+        default = defaults.get(name)
+        columns[name] = held if default is None else held.fill_null(pa.scalar(default, kind))
+    tally = StepTally(step.name, len(table), len(table))
+    return commit_rows(bench, columns, len(table), np.ones(len(table), dtype=bool), {}, (tally,), fp=fp)
+
+
 def _read_origin(
     bench: Bench, step: Step, stage: Source, origin: Origin, deadly: bool
-) -> Iterator[tuple[New | Reject, bool]]:
+) -> Iterator[tuple[New | Reject | pa.Table, bool]]:
     """The rows of an origin; one that breaks from some point on gives what was good and then one reject."""
     if deadly:
         yield Reject(DEADLY), True
         return
     try:
         for result in stage.read(origin):
-            yield checked(step, result), False
+            yield (result if isinstance(result, pa.Table) else checked(step, result)), False
     except BROKEN as error:
         yield guard(bench, step, origin.name, partial(again, error))
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any, BinaryIO, cast
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from schemas.recipe import Bytes
-from stages.base import Origin, Reject, options
-from stages.ingest.paths import InputFile, find_files, open_file
+from stages.base import New, Origin, Reject, options
+from stages.ingest.paths import InputFile, find_files, open_file, unusable
 from stages.ingest.tables import HEAD_BYTES, HEAD_ROWS, Table
 
 _LONGEST = 256 << 20  # a file without line ends must not fill the memory
+_BLOCK = 4 << 20
+_PLAIN = {"string", "int", "float", "bool"}
+_TWO_OBJECTS = re.compile(rb"\}[ \t\r]*\{")  # in one line
 _BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -52,6 +59,49 @@ class Jsonl(Table):
             for start in range(0, file.size, self.range):
                 yield file.origin(start, min(file.size, start + self.range))
 
+    def read(self, origin: Origin) -> Iterator[New | Reject | pa.Table]:
+        """A table for each block of lines that are as regular as the columns say, else a result for each line."""
+        schema = self._regular
+        if schema is None or origin.name.endswith(".gz") or unusable(origin):
+            yield from super().read(origin)
+            return
+        stem = InputFile(origin.name, origin.uri, 0, "").stem
+        with open_file(origin.uri) as file:
+            offset, end = _first_line(file, origin.start), origin.end or (1 << 62)
+            while offset < end:
+                block = file.read(min(_BLOCK, end - offset))
+                if block and block[-1:] != b"\n":
+                    block += file.readline(_LONGEST)  # a line belongs to the range in which it starts
+                if not block:
+                    return
+                if len(block) >= _LONGEST:
+                    yield from super().read(origin._replace(start=offset))
+                    return
+                table = regular_lines(block, schema)
+                keys = None if table is None else self._keys(table, block, stem, offset)
+                if table is None or keys is None:
+                    yield from super().read(origin._replace(start=offset, end=offset + len(block)))
+                else:
+                    yield table.append_column("key", keys)
+                offset += len(block)
+
+    @property
+    def _regular(self) -> pa.Schema | None:
+        """The schema of lines that can be read many at a time: plain values alone, no media to look for."""
+        kinds = self.fields.kinds
+        if self.media or not kinds or not set(kinds.values()) <= _PLAIN or (self.id and self.id not in kinds):
+            return None
+        return pa.schema(list(self.fields.types().items()))
+
+    def _keys(self, table: pa.Table, block: bytes, stem: str, offset: int) -> pa.Array | None:
+        """The local ids of the rows, or None where one is missing."""
+        if self.id is None:
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == 10)[: len(table) - 1] + 1
+            starts = np.concatenate([[0], ends]) + offset
+            return pa.array([f"{stem}/{start:012d}" for start in starts.tolist()])
+        ids = table.column(self.id).combine_chunks().cast(pa.string())
+        return None if ids.null_count or pc.any(pc.equal(ids, "")).as_py() else ids
+
     def head(self, file: InputFile) -> Iterator[dict[str, Any]]:
         """The first objects of a file."""
         first = islice(self.rows(file.origin(0, HEAD_BYTES)), HEAD_ROWS)
@@ -62,10 +112,7 @@ class Jsonl(Table):
         with open_file(origin.uri) as raw:
             file = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if origin.name.endswith(".gz") else raw
             end = origin.end or (1 << 62)
-            offset, number = origin.start, 0
-            if offset:
-                file.seek(offset - 1)  # the line that starts at `start` is ours, one that crosses it is not
-                offset += sum(map(len, _line(file))) - 1
+            offset, number = _first_line(file, origin.start), 0
             while offset < end:
                 number += 1
                 where = f"byte {offset}" if origin.start else f"line {number}"
@@ -83,6 +130,36 @@ class Jsonl(Table):
                 elif not line.isspace():
                     row = parse_object(line)
                     yield place, row._replace(detail=where) if type(row) is Reject else row
+
+
+def regular_lines(block: bytes, schema: pa.Schema) -> pa.Table | None:
+    """Whole lines as a table where each is one object with fields of the schema and values of its types, else None.
+
+    What pyarrow's reader takes and `parse_object` does not (nulls for objects, two objects in a line, bytes that are no
+    UTF-8) is left to the latter, so that both ways give the same rows.
+    """
+    from pyarrow import json as arrow_json
+
+    parse = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    read = arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
+    try:
+        block.decode()
+        table = arrow_json.read_json(pa.BufferReader(block), read_options=read, parse_options=parse)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    lines = block.count(b"\n") + (block[-1:] != b"\n")
+    if len(table) != lines or _TWO_OBJECTS.search(block):
+        return None
+    empty = np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns])
+    return None if empty.any() else table
+
+
+def _first_line(file: BinaryIO, start: int) -> int:
+    """Go to the first line that starts at `start` or later; where that is. One that crosses `start` is not ours."""
+    if not start:
+        return 0
+    file.seek(start - 1)
+    return start + sum(map(len, _line(file))) - 1
 
 
 def _line(file: BinaryIO) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar
 
+import pyarrow as pa
 from pydantic import Field
 
 from schemas.columns import Columns
@@ -84,7 +85,7 @@ class Table(Source):
         for file in find_files(self.path, self.extensions):
             yield file.origin()
 
-    def read(self, origin: Origin) -> Iterator[New | Reject]:
+    def read(self, origin: Origin) -> Iterator[New | Reject | pa.Table]:
         """A result for each row."""
         bad = unusable(origin)
         if bad:

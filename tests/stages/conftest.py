@@ -1,14 +1,26 @@
 """What the tests of stages share: the quickstart's recordings, and the rows of a source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from schemas.store import MediaReader, Store
 from stages.base import New, Reject, Source
 
 QUICKSTART = Path(__file__).parents[2] / "data" / "quickstart"
+
+
+def as_rows(results: Iterable[New | Reject | pa.Table]) -> Iterator[New | Reject]:
+    """Results row by row: tables as the rows that they stand for, without the nulls."""
+    for result in results:
+        if not isinstance(result, pa.Table):
+            yield result
+            continue
+        for row in result.to_pylist():
+            key = row.pop("key")
+            yield New({name: value for name, value in row.items() if value is not None}, key=key)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +44,7 @@ def rows() -> Callable[[Source], dict[str, New | Reject]]:
     def read(source: Source) -> dict[str, New | Reject]:
         found: dict[str, New | Reject] = {}
         for origin in source.origins():
-            for result in source.read(origin):
+            for result in as_rows(source.read(origin)):
                 key = result.key if result.key is not None else origin.name
                 assert key not in found, key
                 if isinstance(result, Reject):
