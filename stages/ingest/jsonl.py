@@ -23,7 +23,7 @@ from stages.ingest.tables import HEAD_BYTES, HEAD_ROWS, Table
 _LONGEST = 256 << 20  # a file without line ends must not fill the memory
 _BLOCK = 4 << 20
 _PLAIN = {"string", "int", "float", "bool"}
-_TWO_OBJECTS = re.compile(rb"\}[ \t\r]*\{")  # in one line
+_AFTER_OBJECT = re.compile(rb"\}[ \t\r]*[^ \t\r\n,}\]]")  # something stands behind an object (or in a string)
 _BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -135,11 +135,15 @@ class Jsonl(Table):
 def regular_lines(block: bytes, schema: pa.Schema) -> pa.Table | None:
     """Whole lines as a table where each is one object with fields of the schema and values of its types, else None.
 
-    What pyarrow's reader takes and `parse_object` does not (nulls for objects, two objects in a line, bytes that are no
-    UTF-8) is left to the latter, so that both ways give the same rows.
+    What pyarrow's reader takes and `parse_object` does not (two objects in a line, bytes that are no UTF-8) is left to
+    the latter, so that both ways give the same rows.
     """
     from pyarrow import json as arrow_json
 
+    lines = block.count(b"\n") + (block[-1:] != b"\n")
+    begun = block.startswith(b"{") + block.count(b"\n{")
+    if begun != lines or _AFTER_OBJECT.search(block):
+        return None  # pyarrow 26 crashes on values beside objects, `null` above all
     parse = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     read = arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
     try:
@@ -147,8 +151,7 @@ def regular_lines(block: bytes, schema: pa.Schema) -> pa.Table | None:
         table = arrow_json.read_json(pa.BufferReader(block), read_options=read, parse_options=parse)
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
-    lines = block.count(b"\n") + (block[-1:] != b"\n")
-    if len(table) != lines or _TWO_OBJECTS.search(block):
+    if len(table) != lines:
         return None
     empty = np.logical_and.reduce([column.is_null().to_numpy() for column in table.columns])
     return None if empty.any() else table

@@ -2,12 +2,13 @@ import gzip
 import json
 import pickle
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.base import New
-from stages.ingest.jsonl import Jsonl
+from stages.ingest.jsonl import Jsonl, parse_object, regular_lines
 
 
 def test_columns_are_inferred_and_nothing_is_lost(tmp_path, rows):
@@ -196,3 +197,42 @@ def test_remote_tables(rows):
     fsspec.filesystem("memory").pipe({"/tables/a.jsonl": b'{"text": "x"}\n{"text": "y"}\n', "/tables/b.csv": b""})
     found = rows(Jsonl(path="memory://tables/*.jsonl", range=10))
     assert [result.columns["text"] for result in found.values()] == ["x", "y"]
+
+
+values = st.one_of(
+    st.none(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False),
+    st.text(max_size=5),
+    st.booleans(),
+    st.just([1]),
+)
+lines = st.one_of(
+    st.dictionaries(st.sampled_from(["a", "t", "f", "z"]), values, max_size=4).map(lambda row: json.dumps(row)),
+    st.dictionaries(st.sampled_from(["a", "t", "f"]), values, max_size=3).map(lambda row: json.dumps(row) * 2),
+    st.sampled_from(
+        ["", " ", "null", "[1]", '{"t":"\\ud800"}', '{"a":1} {"a":2}', '{"a":', '{"a":1,"a":2}', '{"t":"é"}']
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(lines, max_size=8), st.booleans())
+def test_blocks_and_single_lines_give_the_same_rows(found, last):
+    block = "\n".join(found).encode() + (b"\n" if last else b"")
+    schema = pa.schema([("a", pa.int64()), ("t", pa.string()), ("f", pa.float64()), ("extra", pa.string())])
+    table = regular_lines(block, schema)
+    if table is None:
+        return
+    rows = [parse_object(line) for line in block.split(b"\n") if line and not line.isspace()]
+    assert all(isinstance(row, dict) for row in rows)
+    assert table.to_pylist() == [{name: row.get(name) for name in schema.names} for row in rows]
+
+
+def test_most_lines_are_read_a_block_at_a_time(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "t{i}", "n": {i}}}\n' for i in range(3000)))
+    source = Jsonl(path=str(tmp_path / "a.jsonl"))
+    [table] = [result for origin in source.origins() for result in source.read(origin)]
+    assert isinstance(table, pa.Table)
+    assert table.column("key")[:2].to_pylist() == ["a/000000000000", "a/000000000023"]
+    assert len(table) == 3000
