@@ -356,7 +356,7 @@ class _Builder:
         if isinstance(stage, Source):
             # Columns may be inferred from the input: other columns, other rows, whatever the options say.
             try:
-                spec["columns"] = {column: str(kind) for column, kind in stage.writes().fields.items()}
+                spec["columns"] = stage.kinds()
             except (DataError, OSError) as error:
                 raise self._error(f"{text.use}: {error}", "", text.at, False) from None
         if isinstance(stage, Batch):

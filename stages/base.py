@@ -163,6 +163,10 @@ class Source(Stage):
     unit: Annotated[int, Field(ge=1)] = 1000
     """Samples in a unit of work: what is committed at once and lost at most when a worker dies."""
 
+    def kinds(self) -> dict[str, str]:
+        """How each column is made: part of the fingerprint, for it may have been learnt from the input."""
+        return {name: str(kind) for name, kind in self.writes().fields.items()}
+
     def origins(self) -> Iterator[Origin]:
         """The pieces of input, in a stable order."""
         raise NotImplementedError

@@ -57,6 +57,10 @@ class Table(Source):
                 return Fields(kinds)
         return Fields({})
 
+    def kinds(self) -> dict[str, str]:
+        """The short type names: `json` and `string` make other values of one Arrow type."""
+        return self.fields.kinds
+
     def infer(self, file: InputFile) -> dict[str, str]:
         """Column types from the head of a file: at most HEAD_ROWS rows or HEAD_BYTES bytes."""
         return infer(self.head(file))

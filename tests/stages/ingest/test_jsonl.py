@@ -236,3 +236,12 @@ def test_most_lines_are_read_a_block_at_a_time(tmp_path):
     assert isinstance(table, pa.Table)
     assert table.column("key")[:2].to_pylist() == ["a/000000000000", "a/000000000023"]
     assert len(table) == 3000
+
+
+def test_another_way_of_reading_is_another_fingerprint(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"v": "text"}\n')
+    texts = Jsonl(path=str(tmp_path)).kinds()
+    (tmp_path / "a.jsonl").write_text('{"v": {"x": 1}}\n')
+    objects = Jsonl(path=str(tmp_path)).kinds()
+    assert Jsonl(path=str(tmp_path)).writes().fields["v"] == pa.string()
+    assert texts != objects
