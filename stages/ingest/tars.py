@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import islice
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from schemas.columns import CANONICAL, Columns
 from schemas.errors import DataError
 from schemas.sample import Part, part_name
 from schemas.shards.reader import SampleMembers, samples, walk
-from schemas.shards.scan import Skipped
+from schemas.shards.scan import Reason, Skipped
 from schemas.store import is_local, local_path
 from stages.base import InputPath, New, Origin, Reject, Source, options
 from stages.ingest.fields import ColumnTypes, Fields, infer
@@ -22,19 +22,7 @@ from stages.ingest.paths import UNUSABLE, InputFile, find_files, open_file, prob
 _HEAD_SAMPLES = 100  # of each of the three tars that are looked into
 _HEAD_TARS = 10  # empty and broken ones are passed over
 _Found: TypeAlias = tuple[SampleMembers, Callable[[int, int], bytes]]
-_READER_REASONS = (
-    "directory",
-    "link",
-    "device",
-    "sparse",
-    "unknown_type",
-    "no_extension",
-    "metadata",
-    "duplicate_key",
-    "truncated",
-    "bad_header",
-    "trailing_data",
-)
+_READER_REASONS: tuple[str, ...] = get_args(Reason)
 
 
 @options
