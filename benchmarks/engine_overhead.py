@@ -1,8 +1,9 @@
 """What the engine costs beside light work: python -m benchmarks.engine_overhead [samples]
 
-Four light text steps (some 13 us together) over captions as JSON lines: by a recipe on Ray workers, by a Ray Data pipeline, and by a
-loop in one process. All call the same functions on the same files, give the same rows and fsync them; ours also keeps
-the rejects, commits every unit and digests every column. Ray is started before the clock. Two comparisons:
+Four light text steps (some 13 us together) over captions as JSON lines: by a recipe on Ray workers, by a Ray Data
+pipeline, and by a loop in one process. All call the same functions on the same files, give the same rows and fsync
+them; ours also keeps the rejects, commits every unit and digests every column. Ray is started before the clock. Two
+comparisons:
 
 - a job: what a run costs. Workers are fresh each time, and the clock holds the start of those that do the job.
 - warm: the same again on workers that have done it before. What is left is the work and the cost of each row.
