@@ -20,6 +20,9 @@ def typed_array(values: list[Any], kind: pa.DataType, wrong: Callable[[int, str]
     mended = list(values)
     for row, value in enumerate(values):
         try:
+            if type(value) is int and pa.types.is_floating(kind):
+                mended[row] = float(value)  # Arrow refuses what would be rounded; readers of JSON round
+                continue
             if not _cuts_fractions([value], kind):
                 pa.scalar(value, kind)
                 continue

@@ -82,7 +82,7 @@ class Jsonl(Table):
                 if table is None or keys is None:
                     yield from super().read(origin._replace(start=offset, end=offset + len(block)))
                 else:
-                    yield table.append_column("key", keys)
+                    yield table.append_column("extra", pa.nulls(len(table), pa.string())).append_column("key", keys)
                 offset += len(block)
 
     @property
@@ -91,7 +91,9 @@ class Jsonl(Table):
         kinds = self.fields.kinds
         if self.media or not kinds or not set(kinds.values()) <= _PLAIN or (self.id and self.id not in kinds):
             return None
-        return pa.schema(list(self.fields.types().items()))
+        types = self.fields.types()
+        del types["extra"]  # what a field of that name brings is not taken as it is
+        return pa.schema(list(types.items())) if types else None
 
     def _keys(self, table: pa.Table, block: bytes, stem: str, offset: int) -> pa.Array | None:
         """The local ids of the rows, or None where one is missing."""
