@@ -248,9 +248,15 @@ class Toll:
         return self.drivers + self.workers
 
 
-def kill_driver(driver: subprocess.Popen[bytes], toll: Toll) -> None:
-    """Kill a driver; its cluster dies of that within seconds, which `bury` checks."""
+def kill_driver(driver: subprocess.Popen[bytes], toll: Toll, raylet_first: bool = False) -> None:
+    """Kill a driver; its cluster dies of that within seconds, which `bury` checks.
+
+    raylet_first: and before it the raylet, which else may take suspended workers along when it goes.
+    """
     below = descendants(driver.pid)
+    for process in below if raylet_first else ():
+        if process.name() == "raylet":
+            kill(process)
     driver.kill()
     driver.wait()
     toll.drivers += 1

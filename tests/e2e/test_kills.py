@@ -58,7 +58,7 @@ def test_a_worker_left_over_from_a_dead_run(calm: Calm, work: Work) -> None:
         stopped = wait_until(lambda: workers(driver.pid, BUSY), 30, "a worker at work")
         for process in stopped:
             process.suspend()
-        kill_driver(driver, toll)
+        kill_driver(driver, toll, raylet_first=True)
         work.run()
         left = alive(stopped)
         assert left, "no worker outlived its run"
