@@ -1,6 +1,6 @@
 """What the engine costs beside light work: python -m benchmarks.engine_overhead [samples]
 
-Four light text steps (some 13 us together) over captions as JSON lines: by a recipe on Ray workers, by a Ray Data
+Four light text steps over captions as JSON lines: by a recipe on Ray workers, by a Ray Data
 pipeline, and by a loop in one process. All call the same functions on the same files, give the same rows and fsync
 them; ours also keeps the rejects, commits every unit and digests every column. Ray is started before the clock. Two
 comparisons:

@@ -142,8 +142,8 @@ _Pool: TypeAlias = tuple[str | None, Needs]
 class RayExecutor:
     """Jobs on Ray: pools of actors, one for each model and one for light work, that grow while there is work.
 
-    Light work runs on actors too, not on Ray tasks: they keep their imports warm, a call costs less than a task, and
-    in Ray 2.60 tasks beside actors were seen to wait for ever once their idle workers had been reaped.
+    Light work runs on actors too, not on Ray tasks: they keep their imports warm, and with Ray 2.60 runs that had
+    tasks beside actors were seen to hang (the cause was not established).
     address: `local` starts an embedded cluster; anything else joins that one. workers: CPUs of the embedded cluster.
     """
 
