@@ -6,6 +6,7 @@ Moments of death are chosen by progress (commits in the store), from a seed: nev
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 TOYS = Path(__file__).resolve().parents[1] / "toys.py"
 WORKER = "ray::_RayWorker"
 BUSY = "ray::_RayWorker.run"
+_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _POLL = 0.004  # seconds between looks at a condition
 
 RECIPE = """\
@@ -84,10 +86,10 @@ class Work:
         (self.folder / "recipe.yaml").write_text(recipe)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start the recipe in a session of its own."""
+        """Start the recipe in a process group of its own."""
         with open(self.folder / "output.txt", "ab") as output:
             return subprocess.Popen(
-                _words("run", arguments), cwd=self.folder, stdout=output, stderr=output, start_new_session=True
+                _words("run", arguments), cwd=self.folder, stdout=output, stderr=output, process_group=0
             )
 
     def run(self, *arguments: str, command: str = "run", code: int = 0, seconds: float = 90) -> str:
@@ -100,7 +102,7 @@ class Work:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            start_new_session=True,
+            process_group=0,
             timeout=seconds,
             check=False,
         )
@@ -232,6 +234,22 @@ def kill(process: psutil.Process) -> None:
         process.kill()
 
 
+@contextlib.contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """Be the parent of what is left when a process below us dies (Linux).
+
+    A stopped worker whose raylet dies would else come to a parent outside its session; the kernel sends SIGHUP and
+    SIGCONT to such orphaned groups, and the worker would be gone. Idle workers of Ray see the death of their raylet by
+    a parent of 1, so the caller ends them.
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        assert prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
 @dataclass
 class Toll:
     """What a harried run has gone through."""
@@ -251,7 +269,7 @@ class Toll:
 def kill_driver(driver: subprocess.Popen[bytes], toll: Toll, raylet_first: bool = False) -> None:
     """Kill a driver; its cluster dies of that within seconds, which `bury` checks.
 
-    raylet_first: and before it the raylet, which else may take suspended workers along when it goes.
+    raylet_first: and before it the raylet, as the loss of a node does; else it kills its workers when it goes.
     """
     below = descendants(driver.pid)
     for process in below if raylet_first else ():

@@ -20,13 +20,14 @@ from tests.e2e.harness import (
     RECIPE,
     Toll,
     Work,
+    adopting_orphans,
     alive,
-    bury,
     check_conservation,
     harry,
     kill,
     kill_driver,
     running,
+    title,
     wait_until,
     workers,
 )
@@ -51,32 +52,31 @@ def test_two_runs_at_once(calm: Calm, work: Work) -> None:
 
 def test_a_worker_left_over_from_a_dead_run(calm: Calm, work: Work) -> None:
     toll = Toll()
-    driver = work.start()
-    stopped: list[psutil.Process] = []
-    try:
-        wait_until(lambda: work.progress() > 40, 60, "the run to get somewhere")
-        stopped = wait_until(lambda: workers(driver.pid, BUSY), 30, "a worker at work")
-        for process in stopped:
-            process.suspend()
-        kill_driver(driver, toll, raylet_first=True)
-        work.run()
-        left = alive(stopped)
-        assert left, "no worker outlived its run"
-        assert work.tree() == calm.tree
-        commits = {path: path.stat().st_ino for path in work.commits()}
-        for process in left:
-            process.resume()
-        bury(toll)
-        assert not toll.stragglers
-        assert {path: path.stat().st_ino for path in work.commits()} == commits
-        assert work.tree() == calm.tree
-        assert work.json()["work"]["jobs"] == work.json()["work"]["reused"]
-    finally:
-        for process in alive(stopped):
-            kill(process)
-        if driver.poll() is None:
-            kill_driver(driver, toll)
-        bury(toll)
+    with adopting_orphans():
+        driver = work.start()
+        stopped: list[psutil.Process] = []
+        try:
+            wait_until(lambda: work.progress() > 40, 60, "the run to get somewhere")
+            stopped = wait_until(lambda: workers(driver.pid, BUSY), 30, "a worker at work")
+            for process in stopped:
+                process.suspend()
+            kill_driver(driver, toll, raylet_first=True)
+            work.run()
+            left = alive(stopped)
+            assert left, "no worker outlived its run"
+            assert work.tree() == calm.tree
+            commits = {path: path.stat().st_ino for path in work.commits()}
+            for process in left:
+                process.resume()
+            wait_until(lambda: not any(title(p).startswith(BUSY) for p in alive(left)), 30, "them to finish their jobs")
+            assert {path: path.stat().st_ino for path in work.commits()} == commits
+            assert work.tree() == calm.tree
+            assert work.json()["work"]["jobs"] == work.json()["work"]["reused"]
+        finally:
+            if driver.poll() is None:
+                kill_driver(driver, toll)
+            for process in alive(toll.orphans):
+                kill(process)
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "1"), ("--workers", "4"), ("--engine", "local")], ids=" ".join)
