@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 PACKAGES = ("schemas", "stages", "pipelines")
-_DIGEST = "OMNICURATE_CODE_DIGEST"
-_PATH = "OMNICURATE_PATH"
 
 
 def bootstrap() -> None:
@@ -38,21 +37,32 @@ def bootstrap() -> None:
         spec.loader.exec_module(module)
 
 
-def bootstrap_worker() -> None:
-    """What every Ray worker does first: the right packages, the driver's code, the user's modules importable."""
-    bootstrap()
-    expected = os.environ.get(_DIGEST)
-    if expected and expected != code_digest():
-        raise ImportError("the workers have another version of omnicurate than the driver; install the same one")
-    for folder in os.environ.get(_PATH, "").split(os.pathsep):
-        if folder and folder not in sys.path:
-            sys.path.append(folder)
+class RayWorker:
+    """What every Ray worker runs: an actor around the driver's own code and the user's modules.
 
+    It lives here because Ray imports an actor's class by its module's name, and only this module can be found by name.
+    Nothing else is set up for the worker's process (no Ray runtime environment), so any that Ray has started may serve.
+    """
 
-def runtime_env() -> dict[str, Any]:
-    """The Ray runtime environment of our workers."""
-    variables = {_DIGEST: code_digest(), _PATH: os.getcwd()}
-    return {"worker_process_setup_hook": "omnicurate.bootstrap_worker", "env_vars": variables}
+    def __init__(self, digest: str, path: str, root: str, model: bytes) -> None:
+        """root: the store's. model: a pickled `Model` or None, which may need the path to be read.
+
+        Raises ImportError when this machine has other code than the driver.
+        """
+        if digest != code_digest():
+            raise ImportError("the worker has another version of omnicurate than the driver; install the same one")
+        if path not in sys.path:
+            sys.path.append(path)
+        from pipelines.executors import execute
+
+        self._execute = execute
+        self._root = root
+        recipe = pickle.loads(model)
+        self._model = recipe.load() if recipe is not None else None
+
+    def run(self, job: Any) -> Any:
+        """Do a job."""
+        return self._execute(self._root, job, self._model)
 
 
 def code_digest() -> str:

@@ -78,7 +78,7 @@ def measure(folder: Path, rows: int) -> dict[str, float]:
     run(folder, rows, executor)
     seconds = time.perf_counter() - start
     peak = _status(os.getpid(), "VmHWM")
-    workers = [p.pid for p in psutil.Process().children(recursive=True) if "_RayWorker" in p.name()]
+    workers = [p.pid for p in psutil.Process().children(recursive=True) if "RayWorker" in p.name()]
     worker = max(_status(pid, "VmHWM") for pid in workers)
     executor.close()
     warm.close()

@@ -36,7 +36,6 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-import omnicurate
 from benchmarks import _light_stages as light
 from pipelines.engine import Engine
 from pipelines.executors import RayExecutor
@@ -286,7 +285,6 @@ def _ray() -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         logging_level="error",
-        runtime_env=omnicurate.runtime_env(),
     )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

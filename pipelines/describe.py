@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
+import inspect
+import itertools
 import keyword
 import os
 import platform
 import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +19,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from schemas.errors import OmnicurateError
-from schemas.recipe import Recipe
+from schemas.recipe import ErrorBudget, Output, Recipe, ShardLimits
 from stages.base import Configured
 from stages.catalogue import find_model, find_stage, model_names, stage_names
 
@@ -24,7 +28,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 def recipe_schema() -> dict[str, Any]:
     """JSON schema of recipes, for editors that complete and check YAML."""
-    schema = Recipe.model_json_schema()
+    schema = _recipe_itself()
     definitions = schema.setdefault("$defs", {})
     definitions["Step"] = {"oneOf": [_flow_start(), *(_step(name) for name in stage_names()), _own_stage()]}
     definitions["Model"] = {"oneOf": [_model(name) for name in model_names()]}
@@ -35,21 +39,43 @@ def recipe_schema() -> dict[str, Any]:
     return schema
 
 
-def _options(cls: type[Configured]) -> dict[str, Any]:
+def _recipe_itself() -> dict[str, Any]:
+    schema = Recipe.model_json_schema()
+    _describe(Recipe, schema)
+    for cls in (Output, ShardLimits, ErrorBudget):
+        _describe(cls, schema["$defs"][cls.__name__])
+    return schema
+
+
+def options_schema(cls: type[Configured]) -> dict[str, Any]:
+    """JSON schema of the options of a stage or model, with what stands below each of them."""
     found: dict[str, Any] = TypeAdapter(cls).json_schema()
-    for base in cls.__mro__:  # pydantic describes a field only in the class that declares it
-        described = TypeAdapter(base).json_schema().get("properties", {}) if "__pydantic_config__" in vars(base) else {}
-        for name, properties in found.get("properties", {}).items():
-            if "description" in described.get(name, {}):
-                properties.setdefault("description", described[name]["description"])
+    _describe(cls, found)
     found.pop("title", None)
     found["description"] = (cls.__doc__ or "").split("\n\n")[0].strip()
     found["additionalProperties"] = False
     return found
 
 
+def _describe(cls: type, schema: dict[str, Any]) -> None:
+    """Put what stands below each field of a class and its bases into the schema's properties.
+
+    pydantic can do so itself, but when the class is made: then every worker and `--help` would read the sources.
+    """
+    properties = schema.get("properties", {})
+    for base in cls.__mro__:
+        if properties.keys() & vars(base).get("__annotations__", {}).keys():
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+            assert isinstance(body, ast.ClassDef)
+            for field, text in itertools.pairwise(body.body):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                        if name in properties:
+                            properties[name].setdefault("description", inspect.cleandoc(words))
+
+
 def _step(name: str) -> dict[str, Any]:
-    options = _options(find_stage(name))
+    options = options_schema(find_stage(name))
     options.setdefault("properties", {})["as"] = {
         "type": "string",
         "description": "Name of the step and of its column.",
@@ -81,7 +107,7 @@ def _own_stage() -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    options = _options(find_model(name))
+    options = options_schema(find_model(name))
     options.setdefault("properties", {})["use"] = {"const": name}
     options["required"] = [*options.get("required", []), "use"]
     return options
@@ -101,7 +127,7 @@ A stage of your own is `module:Class`.
 
 def reference() -> str:
     """The reference of recipes as Markdown."""
-    schema = Recipe.model_json_schema()
+    schema = _recipe_itself()
     lines = [_INTRODUCTION, "## The recipe", ""]
     lines += _option_lines(schema["properties"], schema.get("required", []))
     for title, name in (("outputs", "Output"), ("outputs: shard", "ShardLimits"), ("errors", "ErrorBudget")):
@@ -112,7 +138,7 @@ def reference() -> str:
         lines += ["", f"## {title}"]
         for name in names:
             cls: type[Configured] = find(name)
-            options = _options(cls)
+            options = options_schema(cls)
             lines += ["", f"### {name}", "", " ".join((cls.__doc__ or "").split("\n\n")[0].split()), ""]
             lines += _option_lines(options.get("properties", {}), options.get("required", []))
             reasons = getattr(cls, "reasons", ())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import signal
 import traceback
 import uuid
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
+import omnicurate
 from pipelines.work import run_job
 from pipelines.work.bench import Done, Job, read_crumb
 from schemas.errors import OmnicurateError, RunError
@@ -118,17 +120,6 @@ class LocalExecutor:
         self._loaded.clear()
 
 
-class _RayWorker:
-    """A Ray actor that does jobs one after the other, with a model when it has one."""
-
-    def __init__(self, root: str, model: Model | None) -> None:
-        self._root = root
-        self._model = model.load() if model is not None else None
-
-    def run(self, job: Job) -> Done | Failure:
-        return execute(self._root, job, self._model)
-
-
 @dataclass(eq=False)
 class _Worker:
     actor: Any
@@ -165,8 +156,6 @@ class RayExecutor:
     def _connect(self) -> None:
         import ray
 
-        import omnicurate
-
         self._owns = not ray.is_initialized()
         if self._owns:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -179,7 +168,6 @@ class RayExecutor:
                 address=self._address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env=omnicurate.runtime_env(),
                 **limits,
             )
             signal.signal(signal.SIGTERM, before)  # Ray's own would end a run that is cancelled without a word
@@ -234,9 +222,9 @@ class RayExecutor:
             "num_gpus": needs.gpus,
             "memory": needs.memory or None,
         }
-        actor = self._ray.remote(_RayWorker).options(max_restarts=0, max_task_retries=0, **options)
-        model = self._models[ticket.model] if ticket.model is not None else None
-        return _Worker(actor.remote(self._store.root, model), needs)
+        actor = self._ray.remote(omnicurate.RayWorker).options(max_restarts=0, max_task_retries=0, **options)
+        model = pickle.dumps(self._models[ticket.model] if ticket.model is not None else None)
+        return _Worker(actor.remote(omnicurate.code_digest(), os.getcwd(), self._store.root, model), needs)
 
     def wait(self, seconds: float) -> list[tuple[Ticket, Outcome]]:
         if not self._flying:
@@ -270,7 +258,8 @@ class RayExecutor:
                 pool.remove(worker)
         text = str(error).strip().split("\n")[0]
         if "creation task" in str(error) or (type(error).__name__ == "ActorDiedError" and "__init__" in str(error)):
-            return Failure(RunError(f"the model {ticket.model!r} could not be loaded", str(error)))
+            what = f"the model {ticket.model!r} could not be loaded" if ticket.model else "a worker could not be started"
+            return Failure(RunError(what, str(error)))
         assert ticket.job.crumb is not None
         began, rows = read_crumb(ticket.job.crumb)
         node_lost = "node" in text.lower() and "died" in text.lower()

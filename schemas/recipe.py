@@ -40,7 +40,7 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ShardLimits(_Model):

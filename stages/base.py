@@ -36,7 +36,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def options(cls: T) -> T:
     """Class decorator of stages and models: a frozen dataclass whose fields are checked options."""
-    config = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     return pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]
 
 

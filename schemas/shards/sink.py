@@ -24,7 +24,7 @@ BATCH_MEMBERS = 1024  # members that are written together, at most
 BATCH_BYTES = 4 << 20  # where data come one by one, those that are written together, roughly
 
 _READ_BELOW = 64 << 10  # shorter ranges are cheaper to read than to copy in the kernel
-_IN_FLIGHT = 2  # batches that wait for the disk
+_IN_FLIGHT = 4  # tasks that wait for the thread: a batch and its share of the shard's digest are two
 _SYNC_EVERY = 16 << 20  # bytes; so that the last fsync is short and dirty pages stay few
 _MAX_PIECES = 1024  # IOV_MAX on Linux and macOS
 
@@ -142,14 +142,14 @@ class Sink:
             pieces[0::3] = headers
             pieces[1::3] = data
             pieces[2::3] = [ZEROS[-size % BLOCK] for size in sizes]
-            self._submit(self._write, pieces, offset)
+            self.later(self._write, pieces, offset)
         else:
-            self._submit(self._write_mixed, offset, headers, data, sizes)
+            self.later(self._write_mixed, offset, headers, data, sizes)
 
     def finish(self, offset: int, tail: bytes) -> None:
         """End the file with the tail, at `offset`; wait for everything."""
-        self._submit(write_all, self._file, tail, offset)
-        self._settle(0)
+        self.later(write_all, self._file, tail, offset)
+        self.settle()
         os.ftruncate(self._file, offset + len(tail))  # a range that failed half-way may have gone further
         if self._sync:
             os.fsync(self._file)
@@ -163,11 +163,13 @@ class Sink:
             os.close(self._file)
         self._file = -1
 
-    def _submit(self, function: Any, *args: Any) -> None:
-        self._settle(_IN_FLIGHT - 1)
+    def later(self, function: Any, *args: Any) -> None:
+        """Call a function in the thread, after what was put."""
+        self.settle(_IN_FLIGHT - 1)
         self._waiting.append(self._thread.submit(function, *args))
 
-    def _settle(self, leave: int) -> None:
+    def settle(self, leave: int = 0) -> None:
+        """Wait until no more than so many tasks are left."""
         while len(self._waiting) > leave:
             self._waiting[0].result()  # a failed one stays, so that no later call can succeed
             self._waiting.popleft()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from blake3 import blake3
 
 from schemas.shards.header import BLOCK, headers
@@ -77,18 +78,18 @@ class ShardWriter(Output):
         """
         sizes = sizes_of(data)
         heads = headers(names, sizes)
-        end = self._end
-        offsets = []
-        for head, size in zip(heads, sizes, strict=True):
-            end += len(head)
-            offsets.append(end)
-            end += size + -size % BLOCK
+        lengths = np.fromiter(map(len, heads), np.int64, len(heads))
+        padded = -(-np.array(sizes, np.int64) // BLOCK) * BLOCK
+        ends = self._end + np.cumsum(lengths + padded)
+        offsets = (ends - padded).tolist()
+        end = int(ends[-1]) if sizes else self._end
         resolved, known = self._sink.resolve(data, digests, offsets)
-        feed(self._digest, heads, known)
         self._sink.put(self._end, heads, resolved, sizes)
+        self._sink.later(feed, self._digest, heads, known)
         self._end = end
         self._members += len(sizes)
         return WrittenColumns(offsets, sizes, known)
 
     def _summary(self) -> tuple[int, int, str]:
+        self._sink.settle()
         return self._end, self._members, self._digest.digest(DIGEST_BYTES).hex()

@@ -24,8 +24,8 @@ import psutil
 import pyarrow.parquet as pq
 
 TOYS = Path(__file__).resolve().parents[1] / "toys.py"
-WORKER = "ray::_RayWorker"
-BUSY = "ray::_RayWorker.run"
+WORKER = "ray::RayWorker"
+BUSY = "ray::RayWorker.run"
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _POLL = 0.004  # seconds between looks at a condition
 
