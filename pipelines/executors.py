@@ -258,7 +258,7 @@ class RayExecutor:
                 pool.remove(worker)
         text = str(error).strip().split("\n")[0]
         if "creation task" in str(error) or (type(error).__name__ == "ActorDiedError" and "__init__" in str(error)):
-            what = f"the model {ticket.model!r} could not be loaded" if ticket.model else "a worker could not be started"
+            what = f"the model {ticket.model!r} could not be loaded" if ticket.model else "a worker could not start"
             return Failure(RunError(what, str(error)))
         assert ticket.job.crumb is not None
         began, rows = read_crumb(ticket.job.crumb)
