@@ -7,12 +7,14 @@ import json
 import uuid
 from pathlib import Path
 
-from pipelines import inspect
 from pipelines.engine import Engine
 from pipelines.executors import executor_for
+from pipelines.inspect.dataset import open_dataset
+from pipelines.inspect.rows import rows_of
+from pipelines.inspect.stats import stats
+from pipelines.inspect.verify import verify
 from pipelines.plan import make_plan, store_root
 from pipelines.progress import Log
-from pipelines.verify import verify
 from schemas.store import Store
 
 RECIPE = """\
@@ -39,10 +41,10 @@ def test_a_run_on_a_remote_store(tmp_path, monkeypatch):
             engine.run()
         reused.append([run.reused == run.jobs for run in engine.runs])
     assert reused == [[False] * 3, [True] * 3]
-    data = inspect.open_dataset(f"memory://{name}/out")
+    data = open_dataset(f"memory://{name}/out")
     assert verify(data) == ({"shards": 3, "samples": 7}, [])
-    assert inspect.stats(data)["samples"] == 7
-    assert [row["n"] for row in inspect.rows_of(data, count=9, rejects=True)] == [0, 4, 8]
+    assert stats(data)["samples"] == 7
+    assert [row["n"] for row in rows_of(data, count=9, rejects=True)] == [0, 4, 8]
     out = Store(f"memory://{name}/out")
     out.delete(next(found.path for found in out.list() if found.path.endswith("000001.tar")))
     assert [problem.what for problem in verify(data)[1]] == ["missing"]

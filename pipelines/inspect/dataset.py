@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.errors import DataError, OmnicurateError, StoreError
+from schemas.errors import DataError, StoreError
 from schemas.manifest import FORMAT, INDEX_DIR, LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest
 from schemas.sample import Part
 from schemas.store import Store, filesystem, is_local
@@ -76,13 +76,14 @@ class DataSet:
                     for _ in pq.ParquetFile(file).iter_batches():
                         pass
             except FileNotFoundError:
-                return _unusable(path, "is missing", self.root)
+                return unusable(path, "is missing", self.root)
             except (pa.ArrowException, OSError):
-                return _unusable(path, "is damaged", self.root)
+                return unusable(path, "is damaged", self.root)
         return None
 
 
-def _unusable(path: str, what: str, root: str) -> StoreError:
+def unusable(path: str, what: str, root: str) -> StoreError:
+    """An error about a file of a published data set that `is missing` or `is damaged`."""
     remedy = "run the recipe again" if what == "is missing" else "remove the file and run the recipe again"
     return StoreError(f"{path} {what}", f"`omnicurate verify {root}` finds everything that is wrong; {remedy}")
 
@@ -213,107 +214,6 @@ def _column(values: list[Any]) -> Any:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values])
-
-
-def stats(data: DataSet) -> dict[str, Any]:
-    """Counts, sizes and a summary of every column."""
-    with data.connect() as connection:
-        return _stats(data, connection)
-
-
-def _stats(data: DataSet, connection: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"root": data.root, "shards": len(data.shards)}
-    [found["samples"]] = connection.execute("SELECT count(*) FROM samples").fetchone()
-    sizes = [_size(shard, data.root) for shard in data.shards if is_local(shard)]
-    found["bytes"] = data.manifest.bytes if data.manifest else sum(sizes)
-    if data.manifest is None:
-        problems = json.loads((data.index.schema.metadata or {}).get(b"problems", b"{}"))
-        found["problems"] = problems
-    else:
-        found["rejected"] = data.manifest.rejected
-        found["licenses"] = data.manifest.licenses
-    names = [row[0] for row in connection.execute("DESCRIBE samples").fetchall()]
-    if "source" in names:
-        query = "SELECT coalesce(source, '?'), count(*) FROM samples GROUP BY 1 ORDER BY 2 DESC, 1"
-        found["sources"] = dict(connection.execute(query).fetchall())
-    found["media"] = _media(connection) if "parts" in names else []
-    found["columns"] = _columns(connection)
-    if sizes:
-        found["shard_bytes"] = {"min": min(sizes), "mean": sum(sizes) // len(sizes), "max": max(sizes)}
-    return found
-
-
-def _size(shard: str, root: str) -> int:
-    try:
-        return os.path.getsize(shard)
-    except FileNotFoundError:
-        raise _unusable(shard, "is missing", root) from None
-
-
-def _media(connection: Any) -> list[dict[str, Any]]:
-    query = (
-        "SELECT p.name, p.format, count(*) AS samples, sum(p.size)::BIGINT AS bytes FROM "
-        "(SELECT unnest(parts) AS p FROM samples) GROUP BY ALL ORDER BY ALL"
-    )
-    return [
-        dict(zip(("name", "format", "samples", "bytes"), row, strict=True))
-        for row in connection.execute(query).fetchall()
-    ]
-
-
-def _columns(connection: Any) -> list[dict[str, Any]]:
-    """Each leaf column with its type, how many values it has and its range."""
-    leaves: list[tuple[str, str, str]] = []
-    for name, kind, *_ in connection.execute("DESCRIBE samples").fetchall():
-        if name in ("parts", "shard"):
-            continue
-        if kind.startswith("STRUCT("):
-            fields = connection.execute(f'SELECT unnest("{name}") FROM samples LIMIT 0').description
-            leaves += [(f"{name}.{field[0]}", f'"{name}"."{field[0]}"', str(field[1])) for field in fields]
-        else:
-            leaves.append((name, f'"{name}"', kind))
-    rows = []
-    for path, expression, kind in leaves:
-        number = kind in ("BIGINT", "INTEGER", "DOUBLE", "FLOAT", "HUGEINT", "NUMBER")
-        measure = expression if number else f"length({expression})" if kind in ("VARCHAR", "STRING") else "NULL"
-        query = (
-            f"SELECT count({expression}), approx_count_distinct({expression}), min({measure}), avg({measure}), "
-            f"approx_quantile({measure}, 0.5), max({measure}) FROM samples"
-        )
-        present, distinct, low, mean, median, high = connection.execute(query).fetchone()
-        rows.append(
-            {
-                "column": path,
-                "type": kind.lower(),
-                "measure": "value" if number else "length",
-                "present": present,
-                "distinct": distinct,
-                "min": low,
-                "mean": mean,
-                "median": median,
-                "max": high,
-            }
-        )
-    return rows
-
-
-def rows_of(data: DataSet, key: str | None = None, count: int = 5, rejects: bool = False) -> list[dict[str, Any]]:
-    """Some samples (or one by key) as dictionaries. Raises OmnicurateError for an unknown key."""
-    table = "rejects" if rejects else "samples"
-    if rejects and (data.manifest is None or not data.manifest.rejected_files):
-        return []
-    where = "WHERE key = ?" if key is not None else ""
-    order = "" if key is None and not rejects else "ORDER BY key"
-    values = [key] if key is not None else []
-    with data.connect(rejects) as connection:
-        found = connection.sql(f"SELECT * FROM {table} {where} {order} LIMIT {int(count)}", params=values)
-        rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist()
-    if key is not None and not rows:
-        if not rejects and data.manifest is not None and data.manifest.rejected_files:
-            rows = rows_of(data, key, count, rejects=True)
-        if not rows:
-            raise OmnicurateError(f"there is no sample {key!r} in {data.root}", "omnicurate show DIR lists some keys")
-    return rows
 
 
 def versions(path: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from pipelines.inspect import DataSet
+from pipelines.inspect.dataset import DataSet
 from schemas.digest import digest
 from schemas.errors import DataError
 from schemas.manifest import INDEX_DIR, REJECTED_DIR, SHARDS_DIR, Manifest

@@ -1,0 +1,97 @@
+"""Data sets: look at them and check them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.base import DataArgument, JsonOption, command, console, print_json
+
+
+@command("ls")
+def ls_command(
+    folder: Annotated[str, typer.Argument(help="Folder to look below.")] = "out", as_json: JsonOption = False
+) -> None:
+    """List published data sets and their versions."""
+    from pipelines.inspect.dataset import versions
+
+    found = versions(folder)
+    if as_json:
+        print_json(found)
+        return
+    from pipelines import render
+
+    made = render.table("data set", "version", "", ">samples", ">rejected", ">shards", ">bytes", "published")
+    for row in found:
+        if row["state"] != "published":
+            made.add_row(row["dataset"], row["version"], row["state"])
+            continue
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["published"]))
+        cells = (f"{row['samples']:,}", f"{row['rejected']:,}", f"{row['shards']:,}", render.size(row["bytes"]), when)
+        made.add_row(row["dataset"], row["version"], "latest" if row["latest"] else "", *cells)
+    console().print(made if found else f"no data set below {folder}", highlight=False)
+
+
+@command("stats")
+def stats_command(data: DataArgument, as_json: JsonOption = False) -> None:
+    """Counts, sizes, media and a summary of every column."""
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.inspect.stats import stats
+
+    found = stats(open_dataset(data))
+    if as_json:
+        print_json(found)
+    else:
+        from pipelines import render
+
+        render.stats(console(), found)
+
+
+@command("show")
+def show_command(
+    data: DataArgument,
+    key: Annotated[str | None, typer.Argument(help="Key of a sample; the first few when left out.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many samples.")] = 3,
+    rejects: Annotated[bool, typer.Option("--rejects", help="Rejected samples instead.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show samples (or rejects) with everything that is known of them."""
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.inspect.rows import rows_of
+
+    rows = rows_of(open_dataset(data), key, count, rejects)
+    if as_json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False, default=lambda v: v.hex() if isinstance(v, bytes) else str(v)))
+        return
+    from pipelines import render
+
+    terminal = console()
+    for row in rows:
+        render.sample(terminal, row)
+        terminal.print()
+    if not rows:
+        terminal.print("nothing to show")
+
+
+@command("verify")
+def verify_command(data: DataArgument, as_json: JsonOption = False) -> None:
+    """Read every byte of a data set and compare it with what was published."""
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.inspect.verify import verify
+
+    counts, problems = verify(open_dataset(data))
+    if as_json:
+        print_json({**counts, "problems": [problem._asdict() for problem in problems]})
+    else:
+        for problem in problems[:50]:
+            print(f"{problem.file}: {problem.what}" + (f" ({problem.member})" if problem.member else ""))
+        if len(problems) > 50:
+            print(f"… and {len(problems) - 50:,} more; --json lists all")
+        verdict = f"{len(problems):,} problem{'s' * (len(problems) > 1)}" if problems else "all well"
+        print(f"{counts['samples']:,} samples in {counts['shards']:,} shards: {verdict}")
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Looking at data sets: published ones, and any WebDataset tars of others."""
