@@ -28,6 +28,9 @@ PART = pa.struct(
 )
 PARTS = pa.list_(PART)
 DROP = pa.struct([("step", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+LINEAGE = pa.list_(pa.struct([("step", pa.string()), ("key", pa.string()), ("dataset", pa.string())]))
+"""The ancestors of a row, oldest first: the key that it had before a step, and the published version (a folder or URI)
+where that stood; null for rows that only the store had."""
 
 CANONICAL: dict[str, pa.DataType] = {
     "messages": pa.string(),  # canonical JSON of schemas.message.Conversation
@@ -43,6 +46,7 @@ CANONICAL: dict[str, pa.DataType] = {
     "channels": pa.int32(),
     "width": pa.int32(),  # pixels
     "height": pa.int32(),
+    "lineage": LINEAGE,
     "order": pa.int64(),  # packing order where a step set one; ties by unit and row
     "extra": pa.string(),  # JSON of input fields that have no column
 }
