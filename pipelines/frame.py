@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.ledger import Ledger, Reading
-from schemas.columns import ANY, column, leaves_under
+from schemas.columns import ANY, PARTS, column, leaves_under
 from schemas.sample import Part
 
 
@@ -80,6 +80,17 @@ class Frame:
                         found[row][part.name] = part
         return found
 
+    def part_column(self, rows: np.ndarray[Any, Any]) -> pa.Array:
+        """The `parts` column of some rows (indices)."""
+        if not self._part_columns:
+            return pa.nulls(len(rows), PARTS)
+        [first, *others] = self._part_columns
+        names = pc.unique(first.flatten().field("name")).to_pylist()
+        if others or not (self._wanted is None or self._wanted.issuperset(names)):
+            parts = self.parts()
+            return part_rows(parts[row] for row in rows)
+        return first.take(pa.array(rows))
+
 
 def _flat_parts(array: pa.Array) -> tuple[list[int], list[list[Any]]]:
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
@@ -90,7 +101,5 @@ def _flat_parts(array: pa.Array) -> tuple[list[int], list[list[Any]]]:
 
 def part_rows(parts: Iterable[Mapping[str, Part] | None]) -> pa.Array:
     """The `parts` column of some rows: list<struct>, null where a row has none."""
-    from schemas.columns import PARTS
-
     rows = [None if not row else [part._asdict() for part in row.values()] for row in parts]
     return pa.array(rows, PARTS)

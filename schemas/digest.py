@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
+from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 DIGEST_BYTES = 16
 
@@ -36,19 +38,22 @@ def fingerprint(value: Any) -> str:
 
 def draw(seed: int, stage: str, key: str) -> int:
     """A uniform 63-bit integer that depends on (seed, stage, key) and nothing else."""
-    text = f"{seed}\0{stage}\0{key}".encode()
-    return int.from_bytes(blake3(text).digest(8), "little") >> 1
+    return int(draws(seed, stage, [key])[0])
 
 
 def draws(seed: int, stage: str, keys: Iterable[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """`draw` for many keys: int64 array of shape (len(keys),)."""
-    prefix = blake3(f"{seed}\0{stage}\0".encode())
-    raw = bytearray()
-    for key in keys:
-        state = prefix.copy()
-        state.update(key.encode())
-        raw += state.digest(8)
-    return (np.frombuffer(bytes(raw), dtype="<u8") >> np.uint64(1)).astype(np.int64)
+    """`draw` for many keys: int64 array of shape (len(keys),).
+
+    XXH3 (0.2 us a key) under a seed that is a digest of (seed, stage).
+    """
+    mixed = int.from_bytes(digest(f"{seed}\0{stage}".encode())[:8], "little")
+    raw = np.fromiter(map(partial(xxh3_64_intdigest, seed=mixed), map(str.encode, keys)), np.uint64)
+    return (raw >> np.uint64(1)).astype(np.int64)
+
+
+def key_digests(keys: Iterable[str]) -> np.ndarray[Any, Any]:
+    """XXH3-128 of each key, to find equal ones: dtype V16, shape (len(keys),)."""
+    return np.frombuffer(b"".join(map(xxh3_128_digest, map(str.encode, keys))), dtype="V16")
 
 
 def array_digest(array: pa.Array | pa.ChunkedArray) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.frame import Frame, part_rows
+from pipelines.frame import Frame
 from pipelines.ledger import Commit, StepTally, table_digests
 from pipelines.work.bench import Bench, Job, check_reason, commit_rows
 from schemas.columns import PARTS
@@ -22,8 +22,7 @@ def whole_rows(frame: Frame, types: dict[str, pa.DataType], rows: np.ndarray[Any
     for name, kind in types.items():
         array = frame.array(name, kind)
         arrays[name] = (array if array.type == kind else conform(array, kind)).take(taken)
-    parts = frame.parts()
-    arrays["parts"] = part_rows(parts[row] for row in rows)
+    arrays["parts"] = frame.part_column(rows)
     return pa.table(arrays)
 
 

@@ -8,36 +8,34 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.frame import Frame
 from pipelines.ledger import ALL_LIVE, Commit, StepTally, table_digests
 from pipelines.work.bench import Bench, Job
 from pipelines.work.combine import whole_rows
+from pipelines.work.members import write_members
+from pipelines.work.parts import PartColumns
+from pipelines.work.records import broken_json, records
 from schemas.columns import DROP, PARTS
-from schemas.digest import digest
-from schemas.errors import DataError, SampleError
+from schemas.digest import digest, key_digests
+from schemas.errors import SampleError
 from schemas.manifest import INDEX_DIR, REJECTED_DIR, SHARDS_DIR
-from schemas.sample import Part, member_extension
-from schemas.shards.assembler import ShardAssembler
-from schemas.shards.header import entry_size
-from schemas.shards.source import Range
+from schemas.shards.header import entry_sizes
+from schemas.shards.writer import ShardWriter
 from schemas.store import STORE_SCHEME, Store, is_local, local_path
 
+BROKEN_JSON = "broken_json"
 DUPLICATE_KEY = "duplicate_key"
 PACK = "pack"
-_MEMBERS = 256  # members of a tar that are written at once
 _GROUP = 512  # rows in a row group of records: what a shard reads at least of each unit
-_JSON_TEXT = ("messages", "extra")  # columns that hold JSON; records hold what it says
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def pack_rows_work(bench: Bench, job: Job, model: Any) -> Commit:
@@ -46,25 +44,17 @@ def pack_rows_work(bench: Bench, job: Job, model: Any) -> Commit:
     frame = Frame(bench.ledger, job.reading)
     types, record = job.inputs["types"], job.inputs["record"]
     table = whole_rows(frame, types, np.flatnonzero(frame.live))
-    parts = [[Part(**part) for part in row or ()] for row in table.column("parts").to_pylist()]
-    keys = table.column("key").to_pylist()
-    rendered = list(records(table, record, parts))
-    drops: list[dict[str, str] | None] = []
-    tally = StepTally(PACK, read=len(keys))
-    for row in parts:
-        try:
-            for part in row:
-                check_medium(bench, part)
-            drops.append(None)
-        except SampleError as error:
-            drops.append({"step": PACK, "reason": error.reason, "detail": error.detail})
-            tally.rejected[error.reason] = tally.rejected.get(error.reason, 0) + 1
-    tally.kept = len(keys) - sum(tally.rejected.values())
-    sizes = [
-        entry_size(f"{key}.json", len(data))
-        + sum(entry_size(f"{key}.{member_extension(p.name, p.format)}", p.size) for p in row)
-        for key, data, row in zip(keys, rendered, parts, strict=True)
-    ]
+    keys = table.column("key").combine_chunks()
+    parts = PartColumns(table.column("parts").combine_chunks())
+    rendered = records(table, record, parts.views())
+    drops: list[dict[str, str] | None] = [None] * len(table)
+    rejected: Counter[str] = Counter()
+    for row, (reason, detail) in _unusable(bench, table, parts).items():
+        drops[row] = {"step": PACK, "reason": reason, "detail": detail}
+        rejected[reason] += 1
+    tally = StepTally(PACK, len(table), len(table) - rejected.total(), dict(rejected))
+    sizes = entry_sizes([f"{key}.json" for key in keys.to_pylist()], np.fromiter(map(len, rendered), np.int64))
+    np.add.at(sizes, parts.rows, entry_sizes(parts.member_names(keys), parts.sizes))
     ordered = table.column("order").combine_chunks() if "order" in types else pa.nulls(len(table), pa.int64())
     table = table.append_column("_order", ordered.fill_null(0))
     table = table.append_column("_bytes", pa.array(sizes, pa.int64()))
@@ -84,61 +74,25 @@ def pack_rows_work(bench: Bench, job: Job, model: Any) -> Commit:
     return bench.ledger.publish(commit, table, group_lengths(len(table)))
 
 
+def _unusable(bench: Bench, table: pa.Table, parts: PartColumns) -> dict[int, tuple[str, str]]:
+    """Rows that cannot be packed -> (reason, detail): JSON that is none, local media that are not what they were."""
+    found = {row: (BROKEN_JSON, name) for row, name in broken_json(table).items()}
+    tags = pc.binary_join_element_wise(parts.field("uri"), pc.fill_null(parts.field("tag"), ""), "\0")
+    files = tags.dictionary_encode()
+    for index, file in enumerate(files.dictionary.to_pylist()):
+        uri, tag = file.split("\0")
+        if is_local(uri) and not uri.startswith(STORE_SCHEME):
+            try:
+                bench.reader.handle(local_path(uri), tag or None)
+            except SampleError as error:
+                rows = parts.rows[files.indices.to_numpy() == index].tolist()
+                found |= dict.fromkeys(rows, (error.reason, error.detail))
+    return found
+
+
 def group_lengths(rows: int) -> list[int]:
     """Lengths of the row groups of `rows` records."""
     return [min(_GROUP, rows - start) for start in range(0, rows, _GROUP)] or [0]
-
-
-def check_medium(bench: Bench, part: Part) -> None:
-    """A local medium is still what was indexed. Raises SampleError."""
-    if is_local(part.uri) and not part.uri.startswith(STORE_SCHEME):
-        bench.reader.handle(local_path(part.uri), part.tag)
-
-
-def records(table: pa.Table, paths: list[str] | None, parts: list[list[Part]]) -> Iterator[bytes]:
-    """The JSON of each row: the chosen columns (dotted paths; None for all), nulls left out, views of parts named."""
-    names = [n for n in table.column_names if n not in ("key", "parts", "order")] if paths is None else paths
-    tops = list(dict.fromkeys(name.split(".")[0] for name in names))
-    whole = {top for top in tops if top in names}
-    chosen = {top: {n[len(top) + 1 :] for n in names if n.startswith(top + ".")} for top in tops if top not in whole}
-    columns = [(top, table.column(top).to_pylist(), _as_it_is(table.schema.field(top).type)) for top in tops]
-    for i, key in enumerate(table.column("key").to_pylist()):
-        record: dict[str, Any] = {"key": key}
-        for top, values, as_it_is in columns:
-            value = values[i]
-            if value is None:
-                continue
-            if top in chosen:
-                value = {name: inner for name, inner in value.items() if name in chosen[top]}
-            if top in _JSON_TEXT:
-                value = json.loads(value)
-            elif not as_it_is:
-                value = plain(value)
-            if value is not None:
-                record[top] = value
-        views = {part.name: part.view for part in parts[i] if part.view is not None}
-        if views:
-            record["views"] = views
-        yield _encode(record).encode("utf-8", "replace")
-
-
-def _as_it_is(kind: pa.DataType) -> bool:
-    """Whether JSON can hold every value of a type."""
-    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
-
-
-def plain(value: Any) -> Any:
-    """A value that JSON can hold: no nulls inside objects, no NaN, no bytes."""
-    if isinstance(value, dict):
-        kept = {name: plain(inner) for name, inner in value.items()}
-        return {name: inner for name, inner in kept.items() if inner is not None} or None
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    return None if isinstance(value, bytes) else str(value)
 
 
 def layout_work(bench: Bench, job: Job, model: Any) -> Commit:
@@ -154,9 +108,7 @@ def layout_work(bench: Bench, job: Job, model: Any) -> Commit:
         sizes.append(table.column("_bytes").to_numpy())
         units.append(np.full(live, index, dtype=np.int32))
         rows.append(np.arange(live, dtype=np.int32))
-        keys.append(
-            np.frombuffer(b"".join(digest(key.encode()) for key in table.column("key").to_pylist()), dtype="V16")
-        )
+        keys.append(key_digests(table.column("key").to_pylist()))
     order, size, unit, row, key = (np.concatenate(arrays) for arrays in (orders, sizes, units, rows, keys))
     position = np.lexsort((row, unit, order))
     size, unit, row, key = size[position], unit[position], row[position], key[position]
@@ -229,50 +181,17 @@ def shard_work(bench: Bench, job: Job, model: Any) -> Commit:
         pairs = set(zip(gone.column("unit").to_pylist(), gone.column("start").to_pylist(), strict=True))
         at = zip(rows.column("_unit").to_pylist(), rows.column("_at").to_pylist(), strict=True)
         rows = rows.filter(pa.array([pair not in pairs for pair in at]))
-    keys = rows.column("key").to_pylist()
-    parts = [[Part(**part) for part in row or ()] for row in rows.column("parts").to_pylist()]
-    names: list[str] = []
-    sizes: list[int] = []
-    data: list[tuple[str, int, Any, Part | None]] = []  # where it is read from, so that reads go in source order
-    for key, record, media in zip(keys, rows.column("_json").to_pylist(), parts, strict=True):
-        data.append(("", len(data), record, None))
-        names.append(f"{key}.json")
-        sizes.append(len(record))
-        for part in media:
-            data.append((part.uri, part.offset, None, part))
-            names.append(f"{key}.{member_extension(part.name, part.format)}")
-            sizes.append(part.size)
-    order = sorted(range(len(data)), key=lambda i: data[i][:2])
+    keys = rows.column("key").combine_chunks()
+    parts = PartColumns(rows.column("parts").combine_chunks())
     temporary = out.temporary()
-    tar = ShardAssembler(temporary, names, sizes)
-    try:
-        offsets, digests = [0] * len(data), [b""] * len(data)
-        for start in range(0, len(order), _MEMBERS):
-            places = order[start : start + _MEMBERS]
-            content = [_content(bench, *data[i][2:]) for i in places]
-            known = [_known(data[i][3]) for i in places]
-            put = tar.put(places, content, known)
-            for i, offset, found in zip(places, put.offsets, put.digests, strict=True):
-                offsets[i], digests[i] = offset, found
-        info = tar.close()
-    except BaseException:
-        tar.abort()
-        raise
+    with ShardWriter(temporary) as tar:
+        offsets, digests = write_members(bench, tar, keys, rows.column("_json").to_pylist(), parts)
+    info = tar.close()
     name = f"{inputs['name']}.tar"
     out.put_new(f"{inputs['version']}/{SHARDS_DIR}/{name}", temporary)
-    packed: list[list[dict[str, Any]]] = []
-    at_member = 0
-    for media in parts:
-        row = []
-        for part in media:
-            at_member += 1
-            uri = f"{SHARDS_DIR}/{name}"
-            moved = part._replace(uri=uri, offset=offsets[at_member], tag=None, digest=digests[at_member])
-            row.append(moved._asdict())
-        at_member += 1
-        packed.append(row)
     index = rows.drop_columns([n for n in rows.column_names if n.startswith("_")])
-    index = index.set_column(index.column_names.index("parts"), "parts", pa.array(packed, PARTS))
+    packed = parts.moved(f"{SHARDS_DIR}/{name}", offsets, digests)
+    index = index.set_column(index.column_names.index("parts"), "parts", packed)
     index_digest = _write_parquet(out, f"{inputs['version']}/{INDEX_DIR}/{inputs['name']}.parquet", index)
     facts = {
         "shard": {
@@ -287,26 +206,6 @@ def shard_work(bench: Bench, job: Job, model: Any) -> Commit:
     }
     commit = Commit(job.fp, len(keys), len(keys), facts=facts)
     return bench.ledger.publish(commit, pa.table({"key": index.column("key")}))
-
-
-def _content(bench: Bench, record: bytes | None, part: Part | None) -> bytes | Range:
-    """A member of the tar: a record's bytes, or the range where a medium is."""
-    if part is None:
-        assert record is not None
-        return record
-    uri = bench.store.path(part.uri[len(STORE_SCHEME) :]) if part.uri.startswith(STORE_SCHEME) else part.uri
-    try:
-        if not is_local(uri):
-            return bench.reader(part)
-        bench.reader.handle(local_path(uri), part.tag)
-        return Range(local_path(uri), part.offset, part.size)
-    except SampleError as error:
-        message = f"{part.uri} is not what it was when it was indexed ({error.reason})"
-        raise DataError(message, "restore it, or touch the file that lists it: then it is ingested anew") from None
-
-
-def _known(part: Part | None) -> bytes | None:
-    return None if part is None else part.digest
 
 
 def _count(table: pa.Table, column: str) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """WebDataset shards: plain tars that are written fast, walked by their headers, grouped and verified."""
 
-from schemas.shards.assembler import ShardAssembler
 from schemas.shards.header import TRAILER, entry_size, header_size, headers
 from schemas.shards.reader import SampleMembers, read_samples, samples, split_name, walk
 from schemas.shards.scan import BROKEN, Member, Reason, Skipped, TruncatedShard
@@ -20,7 +19,6 @@ __all__ = [
     "Range",
     "Reason",
     "SampleMembers",
-    "ShardAssembler",
     "ShardInfo",
     "ShardWriter",
     "Skipped",

@@ -68,6 +68,13 @@ def entry_size(name: str, size: int) -> int:
     return header_size(name, size) + padded(size)
 
 
+def entry_sizes(names: Sequence[str], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """`entry_size` of many members: int64 array of shape (len(names),)."""
+    if max(map(len, names), default=0) <= _NAME and sizes.max(initial=0) < _SIZE_LIMIT and "".join(names).isascii():
+        return BLOCK + -(-sizes // BLOCK) * BLOCK
+    return np.array([entry_size(name, size) for name, size in zip(names, sizes.tolist(), strict=True)], np.int64)
+
+
 def headers(names: Sequence[str], sizes: Sequence[int]) -> list[bytes]:
     """The header block(s) of each member, in order.
 

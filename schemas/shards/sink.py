@@ -23,7 +23,7 @@ DIGEST_BYTES = 16
 BATCH_MEMBERS = 1024  # members that are written together, at most
 BATCH_BYTES = 4 << 20  # where data come one by one, those that are written together, roughly
 
-_READ_BELOW = 64 << 10  # shorter ranges are cheaper to read than to copy in the kernel
+READ_BELOW = 64 << 10  # shorter ranges are cheaper to read than to copy in the kernel
 _IN_FLIGHT = 4  # tasks that wait for the thread: a batch and its share of the shard's digest are two
 _SYNC_EVERY = 16 << 20  # bytes; so that the last fsync is short and dirty pages stay few
 _MAX_PIECES = 1024  # IOV_MAX on Linux and macOS
@@ -180,7 +180,7 @@ class Sink:
         pieces: list[bytes | memoryview] = []
         for header, part, size in zip(headers, data, sizes, strict=True):
             pieces.append(header)
-            if isinstance(part, Range) and size < _READ_BELOW:
+            if isinstance(part, Range) and size < READ_BELOW:
                 part = self._thread_sources.read(part)
             if part is None or isinstance(part, Range):
                 offset = self._write(pieces, offset)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pipelines.frame import Frame, part_rows
 from pipelines.ledger import Commit, Ledger, View, table_digests
 from pipelines.nodes import group_origins
-from pipelines.work.pack import cut_shards, plain, records
+from pipelines.work.pack import cut_shards
+from pipelines.work.records import plain, records
 from pipelines.work.rows import batches
 from pipelines.work.typed import typed_array
 from schemas.digest import digest
@@ -149,11 +150,10 @@ def test_records_hold_what_json_can_hold():
             "order": [3],
         }
     )
-    medium = Part("audio", "wav", "u", 0, 1, view="t=1,2")
-    [record] = records(table, None, [[medium]])
+    [record] = records(table, None, {0: {"audio": "t=1,2"}})
     assert record.decode() == (
         '{"key":"k","messages":[{"role":"user"}],"s":{"a":1},"text":"汉","views":{"audio":"t=1,2"}}'
     )
-    [record] = records(table, ["s.a", "text"], [[]])
+    [record] = records(table, ["s.a", "text"], {})
     assert record.decode() == '{"key":"k","s":{"a":1},"text":"汉"}'
     assert plain({"x": [float("inf"), {"y": None}], "z": b"raw"}) == {"x": [None, None]}

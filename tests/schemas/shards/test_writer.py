@@ -10,8 +10,8 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import DataError, StoreError
-from schemas.shards import Entry, Range, ShardAssembler, ShardInfo, ShardWriter, Written, headers, shard_digest
+from schemas.errors import DataError
+from schemas.shards import Entry, Range, ShardInfo, ShardWriter, Written, headers, shard_digest
 from schemas.shards import sink as sink_module
 from schemas.shards import source as source_module
 
@@ -196,41 +196,3 @@ def test_memory_is_bounded_by_batches(tmp_path, monkeypatch):
     write(tmp_path / "s.tar", (Entry(f"k{i}.bin", Counted(1 << 20)) for i in range(40)))
     assert len(contents(tmp_path / "s.tar")) == 40
     assert peak <= 16  # of 4 MiB: one batch that is gathered, two that wait, one that is let go
-
-
-@given(st.data())
-@settings(deadline=None)
-def test_any_order_gives_the_same_shard(tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("a")
-    parts = data.draw(st.lists(st.binary(max_size=1200), max_size=12))
-    names = [f"asterisk/{'é' * (i % 2)}{i:03d}.jpg" for i in range(len(parts))]
-    expected = write(folder / "w.tar", map(Entry, names, parts), sync=False)
-    order = data.draw(st.permutations(range(len(parts))))
-    cut = data.draw(st.integers(0, len(parts)))
-    rows = {}
-    with ShardAssembler(folder / "a.tar", names, list(map(len, parts)), sync=False) as assembler:
-        for places in (order[:cut], order[cut:]):
-            placed = assembler.put(places, [parts[place] for place in places])
-            rows.update(zip(places, map(Written, *placed), strict=True))
-    assert ([rows[place] for place in range(len(parts))], assembler.close()) == expected
-    assert (folder / "a.tar").read_bytes() == (folder / "w.tar").read_bytes()
-
-
-def test_assembling_ranges(tmp_path, source):
-    ranges, parts = source
-    names = [f"k{i}.bin" for i in range(len(parts))]
-    expected = write(tmp_path / "w.tar", map(Entry, names, parts))[1]
-    with ShardAssembler(tmp_path / "a.tar", names, SIZES) as assembler:
-        assembler.put(range(4, 8), ranges[4:], [None, digest(parts[5]), None, digest(parts[7])])
-        assembler.put([3, 1, 0, 2], [ranges[3], ranges[1], parts[0], parts[2]])
-    assert assembler.close() == expected
-    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "w.tar").read_bytes()
-
-
-def test_the_assembler_refuses_gaps_and_other_sizes(tmp_path):
-    assembler = ShardAssembler(tmp_path / "a.tar", ["a.jpg", "b.jpg"], [1, 2])
-    with pytest.raises(DataError, match=r"b\.jpg has 3 bytes where 2 were planned"):
-        assembler.put([1], [b"123"])
-    assembler.put([0], [b"1"])
-    with pytest.raises(StoreError, match="1 of the 2 members"):
-        assembler.close()
