@@ -12,7 +12,18 @@ from typing import Any, Protocol
 
 from pipelines.executors import Death, Executor, Failure, Ticket
 from pipelines.ledger import Commit, Ledger
-from pipelines.nodes import CombineRun, ExpandRun, GatherRun, NodeRun, OnCommit, RowsRun, SourceRun, UnionRun, UnitId
+from pipelines.nodes import (
+    CombineRun,
+    ExpandRun,
+    GatherRun,
+    IndexedRun,
+    NodeRun,
+    OnCommit,
+    RowsRun,
+    SourceRun,
+    UnionRun,
+    UnitId,
+)
 from pipelines.pack import PackRun
 from pipelines.plan import Plan
 from pipelines.work.bench import Done, Job
@@ -27,6 +38,7 @@ _FRUITLESS_DEATHS = 5
 _LOSSES = 50
 _NODE_RUNS: dict[str, type[NodeRun]] = {
     "source": SourceRun,
+    "indexed": IndexedRun,
     "rows": RowsRun,
     "batch": RowsRun,
     "expand": ExpandRun,
@@ -119,7 +131,8 @@ class Engine:
     def count(self, run: NodeRun, unit: UnitId, commit: Commit) -> None:
         """Take a commit's tallies into the books."""
         run.commits[unit] = commit
-        self.used.add(commit.fp)
+        if not commit.published:
+            self.used.add(commit.fp)
         self.media.update(commit.media)
         for unit_tally in commit.steps:
             run.tallies[unit_tally.step].add(unit_tally)

@@ -16,8 +16,10 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.index import REFERENCE, read_index
 from schemas.columns import leaves, leaves_under
 from schemas.digest import array_digest, fingerprint
 from schemas.errors import RunError
@@ -68,6 +70,11 @@ class Commit:
         raw["steps"] = tuple(StepTally(**tally) for tally in raw["steps"])
         raw["media"] = tuple(raw["media"])
         return cls(**raw)
+
+    @property
+    def published(self) -> bool:
+        """Whether the rows stand in the index of a published data set, and not in the store."""
+        return self.fp.startswith(REFERENCE)
 
     @cached_property
     def content(self) -> str:
@@ -121,6 +128,8 @@ class Ledger:
 
     def read(self, fp: str, columns: list[str] | None = None, groups: Sequence[int] | None = None) -> pa.Table:
         """Columns (leaf paths) of a commit, or all of them; of some of its row groups, or all."""
+        if fp.startswith(REFERENCE):
+            return read_index(fp, columns)
         with self.store.open(self.name(fp)) as file:
             parquet = pq.ParquetFile(file)
             if groups is None:
@@ -143,8 +152,6 @@ def table_digests(table: pa.Table, skip: Iterable[str] = ("key", "parts")) -> di
 
 
 def _part_digests(parts: pa.Array) -> dict[str, str]:
-    import pyarrow.compute as pc
-
     flat = parts.flatten()
     rows = pc.list_parent_indices(parts)
     names = flat.field("name")

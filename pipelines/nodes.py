@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pipelines.index import REFERENCE
 from pipelines.ledger import Commit, Reading, StepTally, View
 from pipelines.plan import Node
 from pipelines.step import Step
@@ -19,7 +20,7 @@ from pipelines.work.bench import Job
 from pipelines.work.make import listed_units
 from schemas.digest import digest, fingerprint
 from schemas.errors import DataError
-from stages.base import Batch, Combine, Origin, Source
+from stages.base import Batch, Combine, Group, Indexed, Origin, Source
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine
@@ -148,6 +149,39 @@ class SourceRun(NodeRun):
             self._left -= listing.live_rows
             if self._left > 0 and self._groups:
                 self.engine.when_idle(self, lambda: self._read(*self._groups.pop(0)))
+
+
+class IndexedRun(NodeRun):
+    """Rows of a published data set: each row group of its index is a unit, and nothing needs to be done."""
+
+    def start(self) -> None:
+        [step] = self.node.steps
+        assert isinstance(step.stage, Indexed)
+        left = self.engine.limit
+        for number, group in enumerate(step.stage.groups()):
+            if left == 0:
+                break
+            commit = index_commit(step.name, group, left)
+            left = None if left is None else left - commit.rows
+            unit = (self.node.index, number)
+            self.engine.count(self, unit, commit)
+            self.emit(unit, View(commit))
+
+
+def index_commit(step: str, group: Group, limit: int | None) -> Commit:
+    """The rows of an index file's row group as a base, of which `limit` rows are used."""
+    rows = group.rows if limit is None else min(group.rows, limit)
+    dataset = "/".join(group.uri.split("/")[-4:-2])
+    digests = {**group.digests, "lineage": fingerprint([group.digests.get("lineage"), dataset])}
+    if rows < group.rows:
+        digests = {leaf: fingerprint([found, rows]) for leaf, found in digests.items()}
+    return Commit(
+        f"{REFERENCE}{group.group}:{rows}:{group.uri}",
+        rows,
+        rows,
+        digests=digests,
+        steps=(StepTally(step, rows, rows),),
+    )
 
 
 def group_origins(origins: Iterator[Origin], unit: int) -> list[list[Origin]]:

@@ -24,12 +24,13 @@ from schemas.errors import DataError, MissingExtra, OmnicurateError, RecipeError
 from schemas.recipe import Located, Output, Path, Recipe, load_recipe, steps_of
 from schemas.recipe import Step as StepText
 from schemas.store import unwritable
-from stages.base import Batch, Columnar, Combine, Configured, Expand, Gather, Map, Model, Needs, Source, Stage
+from stages.base import Batch, Columnar, Combine, Configured, Expand, Gather, Indexed, Map, Model, Needs, Source, Stage
 from stages.catalogue import find_model, find_stage, source_digest
 
-Kind = Literal["source", "rows", "batch", "expand", "gather", "combine", "union", "pack"]
+Kind = Literal["source", "indexed", "rows", "batch", "expand", "gather", "combine", "union", "pack"]
 _KINDS: dict[type[Stage], Kind] = {
     Source: "source",
+    Indexed: "indexed",
     Map: "rows",
     Columnar: "rows",
     Batch: "batch",
@@ -224,7 +225,7 @@ class _Builder:
             types, parts = self._after(node, fused)
             step = self._step(flow, text, types, parts)
             kind = _kind(step.stage)
-            if kind in ("source", "combine"):
+            if kind in ("source", "indexed", "combine"):
                 raise self._error(f"{text.use!r} can only begin a flow", "", text.at, False)
             self._check_names(step, text, types, names)
             names.add(step.name)
@@ -271,11 +272,11 @@ class _Builder:
         step = self._step(flow, text, {}, ())
         if isinstance(step.stage, Combine):
             return self._combine(flow, step, text)
-        if not isinstance(step.stage, Source):
+        if not isinstance(step.stage, (Source, Indexed)):
             hint = "a flow begins with an ingest step, from, union or join"
             raise self._error(f"the flow {flow!r} begins with {text.use!r}, which needs rows", hint, text.at, False)
         types, parts = self._after(None, [step])
-        return self._add("source", flow, (step,), (), types, parts)
+        return self._add(_kind(step.stage), flow, (step,), (), types, parts)
 
     def _combine(self, flow: str, step: Step, text: StepText) -> Node:
         assert isinstance(step.stage, Combine)

@@ -6,7 +6,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+GROUPS_KEY: Final = b"omnicurate.groups"
+"""In the metadata of an index file: JSON, for each row group its rows and the content digests of its columns."""
 INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = (
     "index",
     "rejected",
@@ -39,7 +41,11 @@ class RejectedFile(_Model):
 
 
 class StepCount(_Model):
-    """What a step did: rows in, rows out, rejects by reason."""
+    """What a step did: rows in, rows out, rejects by reason.
+
+    left: rows that a mixture did not choose; they are counted, not listed. repeated: rows that it took once more.
+    read + repeated == kept + left + all rejects.
+    """
 
     flow: str
     step: str
@@ -47,12 +53,14 @@ class StepCount(_Model):
     read: int
     kept: int
     rejected: dict[str, int]
+    left: int = 0
+    repeated: int = 0
 
 
 class Manifest(_Model):
     """Everything about a data set but its rows."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     dataset: str
     version: str
     recipe: dict[str, Any]

@@ -5,6 +5,7 @@ Loops, batches, counters, rejects, retries, isolation and progress are the engin
 | kind     | method                          | one row becomes                     |
 |----------|---------------------------------|-------------------------------------|
 | Source   | origins(), read(origin)         | (makes the first rows)              |
+| Indexed  | groups()                        | (rows that are published already)   |
 | Map      | each(sample)                    | one row, or a reject                |
 | Columnar | table(rows)                     | the same, for whole tables at once  |
 | Batch    | batch(model, samples)           | the same, with a model              |
@@ -109,7 +110,7 @@ class Model(Configured):
 
 
 class Stage(Configured):
-    """Base of the seven kinds."""
+    """Base of the kinds."""
 
     reasons: ClassVar[tuple[str, ...]] = ()
     """The reject reasons that the stage itself gives."""
@@ -176,6 +177,24 @@ class Source(Stage):
 
         Many rows at once may come as a table with all columns that `writes` declares, and their local ids as `key`.
         """
+        raise NotImplementedError
+
+
+class Group(NamedTuple):
+    """Adjacent rows of an index file: its row group, how many rows, and the content digest of each leaf column."""
+
+    uri: str
+    group: int
+    rows: int
+    digests: Mapping[str, str]
+
+
+@options
+class Indexed(Stage):
+    """Rows that stand in the index of a published data set: they are used where they are, nothing is read before."""
+
+    def groups(self) -> Sequence[Group]:
+        """All rows, in order."""
         raise NotImplementedError
 
 

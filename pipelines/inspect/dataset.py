@@ -6,20 +6,16 @@ import contextlib
 import glob
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from schemas.errors import DataError, StoreError
-from schemas.manifest import FORMAT, INDEX_DIR, LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest
+from schemas.manifest import LATEST, MANIFEST, REJECTED_DIR, SHARDS_DIR, Manifest
+from schemas.published import index_files, read_manifest, resolve_version, version_folders
 from schemas.sample import Part
 from schemas.store import Store, filesystem, is_local
-
-_VERSION = re.compile("[0-9a-f]{8}")  # names of versions
 
 
 @dataclass(frozen=True)
@@ -177,8 +173,8 @@ def open_dataset(path: str) -> DataSet:
     root = resolve_version(path)
     if root is not None:
         store = Store(root)
-        manifest = _manifest(store.read(MANIFEST), root)
-        index = [f"{store.root}/{INDEX_DIR}/{shard.name.removesuffix('.tar')}.parquet" for shard in manifest.shards]
+        manifest = read_manifest(store.root)
+        index = index_files(store.root, manifest)
         return DataSet(store.root, manifest, index, [f"{store.root}/{SHARDS_DIR}/{s.name}" for s in manifest.shards])
     tars = [path] if os.path.isfile(path) else sorted(glob.glob(path)) if "*" in path else sorted(_tars_below(path))
     if not tars:
@@ -186,74 +182,8 @@ def open_dataset(path: str) -> DataSet:
     return DataSet(path, None, index_tars(tars), tars)
 
 
-def _manifest(raw: bytes, root: str) -> Manifest:
-    """Raises StoreError for one that is damaged, or of another format."""
-    try:
-        return Manifest.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("format",):
-            message = f"the manifest of {root} is of format {first['input']!r}; this Omnicurate reads format {FORMAT}"
-            remedy = "run the recipe again"
-        else:
-            message = f"the manifest of {root} is damaged: {first['msg']}"
-            remedy = f"remove {MANIFEST} there and run the recipe again"
-        raise StoreError(message, f"{remedy}; {root}/{SHARDS_DIR} can be looked at without it") from None
-
-
 def _tars_below(path: str) -> Iterator[str]:
     return (str(found) for found in Path(path).rglob("*.tar"))
-
-
-def resolve_version(path: str) -> str | None:
-    """The folder of a version: the path, what its `latest` points to, or its only one; None if it is no data set.
-
-    Raises DataError when the path holds several versions without a `latest`, unfinished ones only, or data sets.
-    """
-    if is_local(path):
-        for candidate in (Path(path), Path(path, LATEST)):
-            if (candidate / MANIFEST).is_file():
-                return str(candidate.resolve())
-        return _only_version(path)
-    store = Store(path)
-    if store.exists(MANIFEST):
-        return store.root
-    if store.exists(LATEST):
-        return store.path(store.read(LATEST).decode())
-    return None
-
-
-def _only_version(path: str) -> str | None:
-    folders = list(version_folders(path))
-    finished = [folder for folder in folders if (folder / MANIFEST).is_file()]
-    here = Path(path).absolute()
-    if not folders:
-        return None
-    if folders == [here]:
-        remedy = f"run its recipe again; {path}/{SHARDS_DIR} holds the tars that are there"
-        raise DataError(f"{path} has no {MANIFEST}: it is unfinished", remedy)
-    sets = sorted({folder.parent for folder in folders} - {here})
-    if sets:
-        names = [os.path.join(path, folder.relative_to(here)) for folder in sets]
-        raise DataError(f"{path} holds data sets; give one of them:", "\n  ".join(names))
-    if not finished:
-        raise DataError(f"{path} holds no finished version", "run its recipe again")
-    if len(finished) > 1:
-        newest_first = sorted(finished, key=lambda folder: (folder / MANIFEST).stat().st_mtime, reverse=True)
-        names = [os.path.join(path, folder.name) for folder in newest_first]
-        raise DataError(f"{path} has no `{LATEST}`; give one of its versions (newest first):", "\n  ".join(names))
-    return str(finished[0].resolve())
-
-
-def version_folders(path: str) -> Iterator[Path]:
-    """The folders of versions, finished or not, at or below a local folder, in order; links are not followed."""
-    for name, folders, files in os.walk(os.path.abspath(path)):
-        folder = Path(name)
-        inside = {INDEX_DIR, SHARDS_DIR, REJECTED_DIR} & set(folders)
-        if inside and (MANIFEST in files or _VERSION.fullmatch(folder.name)):
-            folders.clear()
-            yield folder
-        folders.sort()
 
 
 def index_tars(tars: list[str]) -> Any:
@@ -303,7 +233,7 @@ def versions(path: str) -> list[dict[str, Any]]:
             "latest": latest.exists() and latest.resolve() == folder.resolve(),
         }
         try:
-            manifest = _manifest((folder / MANIFEST).read_bytes(), str(folder))
+            manifest = read_manifest(str(folder))
             row |= {
                 "state": "published",
                 "samples": manifest.samples,

@@ -25,9 +25,9 @@ from pipelines.work.members import write_members
 from pipelines.work.parts import PartColumns
 from pipelines.work.records import broken_json, records
 from schemas.columns import DROP, PARTS
-from schemas.digest import digest, key_digests
+from schemas.digest import canonical_json, digest, key_digests
 from schemas.errors import SampleError
-from schemas.manifest import INDEX_DIR, REJECTED_DIR, SHARDS_DIR
+from schemas.manifest import GROUPS_KEY, INDEX_DIR, REJECTED_DIR, SHARDS_DIR
 from schemas.shards.header import entry_sizes
 from schemas.shards.writer import ShardWriter
 from schemas.store import STORE_SCHEME, Store, is_local, local_path
@@ -35,6 +35,7 @@ from schemas.store import STORE_SCHEME, Store, is_local, local_path
 BROKEN_JSON = "broken_json"
 DUPLICATE_KEY = "duplicate_key"
 PACK = "pack"
+_INDEX_GROUP = 10_000  # rows in a row group of an index: what a later recipe takes as a unit
 _GROUP = 512  # rows in a row group of records: what a shard reads at least of each unit
 
 
@@ -192,7 +193,7 @@ def shard_work(bench: Bench, job: Job, model: Any) -> Commit:
     index = rows.drop_columns([n for n in rows.column_names if n.startswith("_")])
     packed = parts.moved(f"{SHARDS_DIR}/{name}", offsets, digests)
     index = index.set_column(index.column_names.index("parts"), "parts", packed)
-    index_digest = _write_parquet(out, f"{inputs['version']}/{INDEX_DIR}/{inputs['name']}.parquet", index)
+    index_digest = _write_index(out, f"{inputs['version']}/{INDEX_DIR}/{inputs['name']}.parquet", index)
     facts = {
         "shard": {
             "name": name,
@@ -214,9 +215,16 @@ def _count(table: pa.Table, column: str) -> dict[str, int]:
     return dict(sorted(Counter(v for v in table.column(column).to_pylist() if v is not None).items()))
 
 
-def _write_parquet(out: Store, name: str, table: pa.Table) -> str:
+def _write_index(out: Store, name: str, index: pa.Table) -> str:
+    """Write an index file; its metadata say what each row group holds, so that nobody must read it to know."""
+    groups = [index.slice(start, _INDEX_GROUP) for start in range(0, len(index), _INDEX_GROUP)]
+    facts = [{"rows": len(group), "digests": table_digests(group)} for group in groups]
     temporary = out.temporary()
-    pq.write_table(table, temporary, compression="zstd", row_group_size=10_000)
+    with pq.ParquetWriter(
+        temporary, index.schema.with_metadata({GROUPS_KEY: canonical_json(facts)}), compression="zstd"
+    ) as writer:
+        for group in groups:
+            writer.write_table(group.replace_schema_metadata(writer.schema.metadata))
     found = digest(temporary.read_bytes()).hex()
     out.put_new(name, temporary)
     return found

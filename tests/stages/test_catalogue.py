@@ -20,7 +20,7 @@ def test_every_name_leads_to_documented_options(find, name):
 @pytest.mark.parametrize("name", stage_names())
 def test_every_stage_does_its_work(name):
     cls = find_stage(name)
-    methods = {"origins", "read", "each", "table", "batch", "partial", "merge", "apply", "rows"}
+    methods = {"groups", "origins", "read", "each", "table", "batch", "partial", "merge", "apply", "rows"}
     kind = next(base for base in cls.__mro__ if base.__module__ == "stages.base" and base is not Stage)
     own = {"read", "origins"} if kind.__name__ == "Source" else methods & vars(kind).keys()
     assert all(getattr(cls, method) is not getattr(kind, method) for method in own)

@@ -1,0 +1,77 @@
+"""Rows in the index of a published data set, read as if they were a commit of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.columns import LINEAGE, PART
+from schemas.manifest import INDEX_DIR
+from schemas.store import Store
+
+REFERENCE = "@"
+"""How the fingerprint of such a commit begins: `@<row group>:<rows>:<URI of the file>`."""
+
+
+def read_index(reference: str, columns: list[str] | None) -> pa.Table:
+    """Columns (leaf paths) of rows in the index of a published data set, as `Ledger.read` gives them.
+
+    Parts get full paths, and `lineage` says where the rows are from.
+    """
+    group, rows, uri = reference[1:].split(":", 2)
+    root, _, name = uri.rpartition(f"/{INDEX_DIR}/")
+    with Store(root).open(f"{INDEX_DIR}/{name}") as file:
+        parquet = pq.ParquetFile(file)
+        wanted = columns
+        if columns is not None and "lineage" in columns:
+            wanted = [*columns, "key"] if "key" not in columns else columns
+            wanted = [leaf for leaf in wanted if leaf != "lineage" or "lineage" in parquet.schema_arrow.names]
+        table = parquet.read_row_group(int(group), columns=wanted, use_threads=False).slice(0, int(rows))
+    if "parts" in table.column_names:
+        at = table.column_names.index("parts")
+        table = table.set_column(at, "parts", _below(table.column("parts").combine_chunks(), root))
+    if columns is None or "lineage" in columns:
+        lineage = _lineage(table, "/".join(root.split("/")[-2:]))
+        table = table.drop_columns([n for n in ("lineage",) if n in table.column_names]).append_column(
+            "lineage", lineage
+        )
+        table = table if columns is None or "key" in columns else table.drop_columns(["key"])
+    return table.replace_schema_metadata(None)
+
+
+def _below(parts: pa.ListArray, root: str) -> pa.Array:
+    """Parts whose uris were relative to a version."""
+    flat = parts.flatten()
+    fields = dict(zip((field.name for field in PART), flat.flatten(), strict=True))
+    fields["uri"] = pc.binary_join_element_wise(pa.scalar(root), fields["uri"], "/")
+    lengths = pc.fill_null(pc.list_value_length(parts), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(list(fields.values()), fields=list(PART)))
+
+
+def _lineage(table: pa.Table, dataset: str) -> pa.Array:
+    """The lineage of published rows, and that they come from that data set."""
+    count = len(table)
+    entry = {"step": pa.nulls(count, pa.string()), "key": table.column("key").combine_chunks()}
+    entry["dataset"] = pa.array([dataset]).take(pa.array(np.zeros(count, np.int32)))
+    return append_ancestor(table.column("lineage").combine_chunks() if "lineage" in table.column_names else None, entry)
+
+
+def append_ancestor(lineage: pa.ListArray | None, entry: Mapping[str, pa.Array]) -> pa.ListArray:
+    """Lineage of rows with one more ancestor each: arrays `step`, `key` and `dataset`."""
+    kind = LINEAGE.value_type
+    added = pa.StructArray.from_arrays([entry[field.name] for field in kind], fields=list(kind))
+    count = len(added)
+    if lineage is None or lineage.null_count == count:
+        return pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32), added)
+    lengths = pc.fill_null(pc.list_value_length(lineage), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths + 1)
+    flat = pa.concat_arrays([lineage.flatten(), added])
+    order = np.empty(len(flat), np.int64)
+    order[ends - 1] = len(flat) - count + np.arange(count)
+    order[np.delete(np.arange(len(flat)), ends - 1)] = np.arange(len(flat) - count)
+    return pa.ListArray.from_arrays(np.concatenate([[0], ends]).astype(np.int32), flat.take(pa.array(order)))
