@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from pipelines.executors import Death, Executor, Failure, Ticket
 from pipelines.ledger import Commit, Ledger
+from pipelines.mix import MixRun
 from pipelines.nodes import (
     CombineRun,
     ExpandRun,
@@ -45,6 +46,7 @@ _NODE_RUNS: dict[str, type[NodeRun]] = {
     "gather": GatherRun,
     "combine": CombineRun,
     "union": UnionRun,
+    "mix": MixRun,
     "pack": PackRun,
 }
 

@@ -31,13 +31,18 @@ ALL_LIVE = "all"
 
 @dataclass
 class StepTally:
-    """What one step did with one unit: rows that reached it, went on, were rejected; exceptions among those."""
+    """What one step did with one unit: rows that reached it, went on, were rejected; exceptions among those.
+
+    left: what a mixture did not take; repeated: what it took once more.
+    """
 
     step: str
     read: int = 0
     kept: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     errors: int = 0
+    left: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class Tally:
     read: int = 0
     kept: int = 0
     errors: int = 0
+    left: int = 0
+    repeated: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     def add(self, unit: StepTally) -> None:
@@ -43,6 +45,8 @@ class Tally:
         self.read += unit.read
         self.kept += unit.kept
         self.errors += unit.errors
+        self.left += unit.left
+        self.repeated += unit.repeated
         self.rejected.update(unit.rejected)
 
 

@@ -107,7 +107,7 @@ class PackRun(NodeRun):
         lineage = self.engine.plan.lineage(self.node)
         rejects = [self._rejects_of(place, node, duplicates) for place, node in enumerate(lineage)]
         tallies = [
-            [node.flow, name, tally.read, tally.kept, {why: n for why, n in tally.rejected.items() if n}]
+            [node.flow, name, tally.read, tally.kept, tally.left, {why: n for why, n in tally.rejected.items() if n}]
             for node in lineage
             for name, tally in self.engine.runs[node.index].tallies.items()
         ]
@@ -191,6 +191,8 @@ class PackRun(NodeRun):
                 read=tally.read,
                 kept=tally.kept,
                 rejected={reason: n for reason, n in sorted(tally.rejected.items()) if n},
+                left=tally.left,
+                repeated=tally.repeated,
             )
             for node in self.engine.plan.lineage(self.node)
             for name, tally in self.engine.runs[node.index].tallies.items()
@@ -218,10 +220,9 @@ class PackRun(NodeRun):
     def _check_conservation(self, manifest: Manifest) -> None:
         """Every sample is in exactly one of kept and rejected, at every step. Raises RunError."""
         for step in manifest.steps:
-            if step.read != step.kept + sum(step.rejected.values()):
-                raise RunError(
-                    f"{step.flow}.{step.step} read {step.read} but accounts for {step.kept} + {step.rejected}"
-                )
+            accounted = step.kept + sum(step.rejected.values()) + step.left - step.repeated
+            if step.read != accounted:
+                raise RunError(f"{step.flow}.{step.step} read {step.read} but accounts for {accounted}: {step}")
         rejected = sum(sum(step.rejected.values()) for step in manifest.steps)
         if rejected != manifest.rejected or manifest.steps[-1].kept != manifest.samples:
             raise RunError(

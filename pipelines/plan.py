@@ -24,10 +24,24 @@ from schemas.errors import DataError, MissingExtra, OmnicurateError, RecipeError
 from schemas.recipe import Located, Output, Path, Recipe, load_recipe, steps_of
 from schemas.recipe import Step as StepText
 from schemas.store import unwritable
-from stages.base import Batch, Columnar, Combine, Configured, Expand, Gather, Indexed, Map, Model, Needs, Source, Stage
+from stages.base import (
+    Batch,
+    Choice,
+    Columnar,
+    Combine,
+    Configured,
+    Expand,
+    Gather,
+    Indexed,
+    Map,
+    Model,
+    Needs,
+    Source,
+    Stage,
+)
 from stages.catalogue import find_model, find_stage, source_digest
 
-Kind = Literal["source", "indexed", "rows", "batch", "expand", "gather", "combine", "union", "pack"]
+Kind = Literal["source", "indexed", "rows", "batch", "expand", "gather", "combine", "union", "mix", "pack"]
 _KINDS: dict[type[Stage], Kind] = {
     Source: "source",
     Indexed: "indexed",
@@ -37,6 +51,7 @@ _KINDS: dict[type[Stage], Kind] = {
     Expand: "expand",
     Gather: "gather",
     Combine: "combine",
+    Choice: "mix",
 }
 
 
@@ -225,7 +240,7 @@ class _Builder:
             types, parts = self._after(node, fused)
             step = self._step(flow, text, types, parts)
             kind = _kind(step.stage)
-            if kind in ("source", "indexed", "combine"):
+            if kind in ("source", "indexed", "combine", "mix"):
                 raise self._error(f"{text.use!r} can only begin a flow", "", text.at, False)
             self._check_names(step, text, types, names)
             names.add(step.name)
@@ -272,8 +287,10 @@ class _Builder:
         step = self._step(flow, text, {}, ())
         if isinstance(step.stage, Combine):
             return self._combine(flow, step, text)
+        if isinstance(step.stage, Choice):
+            return self._mix(flow, step, text)
         if not isinstance(step.stage, (Source, Indexed)):
-            hint = "a flow begins with an ingest step, from, union or join"
+            hint = "a flow begins with an ingest step, from, union, join or mix"
             raise self._error(f"the flow {flow!r} begins with {text.use!r}, which needs rows", hint, text.at, False)
         types, parts = self._after(None, [step])
         return self._add(_kind(step.stage), flow, (step,), (), types, parts)
@@ -292,6 +309,17 @@ class _Builder:
         parts = tuple(dict.fromkeys(part for parent in inputs.values() for part in parent.parts))
         parents = tuple(inputs.values())
         return self._add("combine", flow, (step,), parents, types, parts, input_names=tuple(inputs))
+
+    def _mix(self, flow: str, step: Step, text: StepText) -> Node:
+        assert isinstance(step.stage, Choice)
+        names = step.stage.inputs()
+        parents = tuple(self._flow(name, (*text.at, "sources", name)) for name in names)
+        try:
+            types = step.stage.types({name: parent.types for name, parent in zip(names, parents, strict=True)})
+        except ValueError as error:
+            raise self._error(str(error), "", text.at, False) from None
+        parts = tuple(dict.fromkeys(part for parent in parents for part in parent.parts))
+        return self._add("mix", flow, (step,), parents, types, parts, input_names=names)
 
     def _step(self, flow: str, text: StepText, types: Mapping[str, pa.DataType], parts: tuple[str, ...]) -> Step:
         try:

@@ -24,20 +24,21 @@ def make_key(source: str, local: str) -> str:
     if len(key) <= MAX_BYTES and _PLAIN.fullmatch(key):
         return key
     parts = (_UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in key.split("/"))
-    return _shorten("/".join(part or "%" for part in parts))  # a lone % is an empty component, and nothing else
+    return shortened("/".join(part or "%" for part in parts))  # a lone % is an empty component, and nothing else
 
 
 def child_key(key: str, index: int) -> str:
     """The key of the `index`-th child (from 0) of a sample."""
-    return _shorten(f"{key}-{index:04d}")
+    return shortened(f"{key}-{index:04d}")
 
 
 def repeat_key(key: str, repeat: int) -> str:
     """The key of a repeated draw; the first draw (0) keeps the key, the second is `~2`."""
-    return key if repeat == 0 else _shorten(f"{key}~{repeat + 1}")
+    return key if repeat == 0 else shortened(f"{key}~{repeat + 1}")
 
 
-def _shorten(key: str) -> str:
+def shortened(key: str) -> str:
+    """The key, or its head and a digest of it where it is longer than MAX_BYTES."""
     raw = key.encode("utf-8", "surrogatepass")
     text = raw.decode("utf-8", "replace")  # a lone surrogate cannot be written to a tar
     if text == key and len(raw) <= MAX_BYTES:

@@ -12,6 +12,8 @@ Loops, batches, counters, rejects, retries, isolation and progress are the engin
 | Expand   | each(sample)                    | any number of rows                  |
 | Gather   | partial, merge, apply           | one row, knowing about all others   |
 | Combine  | rows(inputs)                    | rows of several flows become one    |
+| Choice   | partial, merge                  | rows of several flows, each any     |
+|          |                                 | number of times                     |
 
 Options are the fields of the class: typed, with ranges, each documented by the string under it.
 """
@@ -23,6 +25,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
+import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -276,4 +279,57 @@ class Combine(Stage):
 
     def rows(self, inputs: Mapping[str, pa.Table]) -> pa.Table:
         """One bucket: all columns of the inputs' live rows in, all columns of the result out (with `key`)."""
+        raise NotImplementedError
+
+
+class Chosen(NamedTuple):
+    """What is taken of one input: for each row how often (int32), and whether it could not be judged (bool)."""
+
+    copies: np.ndarray[Any, Any]
+    unmeasured: np.ndarray[Any, Any]
+
+
+class Share(NamedTuple):
+    """How an input fared: its size, what its weight asks for, what was taken, by how much it was too small."""
+
+    source: str
+    size: int
+    wanted: int
+    taken: int
+    short: int
+
+
+class Choice(Stage):
+    """Rows of several flows, each any number of times. What is not taken is counted, not rejected."""
+
+    def inputs(self) -> tuple[str, ...]:
+        """The flows."""
+        raise NotImplementedError
+
+    def measured(self) -> dict[str, pa.DataType]:
+        """Columns of every input that `partial` needs, besides the keys."""
+        raise NotImplementedError
+
+    def types(self, inputs: Mapping[str, Types]) -> dict[str, pa.DataType]:
+        """The result's column types. Raises ValueError(message)."""
+        raise NotImplementedError
+
+    def partial_spec(self) -> Any:
+        """The options that decide `partial`: where only others change, its results are used again."""
+        return self.options()
+
+    def partial(self, name: str, rows: pa.Table) -> pa.Table:
+        """What must be known of the rows of one unit, row by row."""
+        raise NotImplementedError
+
+    def merge(self, partials: Mapping[str, Sequence[pa.Table]]) -> tuple[dict[str, Chosen], list[Share]]:
+        """What is taken of each input, in the order of its partials."""
+        raise NotImplementedError
+
+    def keys(self, name: str, keys: pa.Array) -> pa.Array:
+        """The keys of an input's rows in the result."""
+        raise NotImplementedError
+
+    def order(self, keys: pa.Array) -> pa.Array:
+        """The packing order of rows with these keys."""
         raise NotImplementedError

@@ -10,6 +10,7 @@ from pipelines.work.bench import Bench, Done, Job
 from pipelines.work.combine import bucket_work, scatter_work
 from pipelines.work.gather import apply_work, merge_work, partial_work
 from pipelines.work.make import expand_work, source_work
+from pipelines.work.mix import choose_work, measure_work, take_work
 from pipelines.work.pack import layout_work, pack_rows_work, rejects_work, shard_work
 from pipelines.work.rows import batch_work, rows_work
 from schemas.store import Store
@@ -24,6 +25,9 @@ WORK: dict[str, Callable[[Bench, Job, Any], Commit]] = {
     "apply": apply_work,
     "scatter": scatter_work,
     "bucket": bucket_work,
+    "measure": measure_work,
+    "choose": choose_work,
+    "take": take_work,
     "pack_rows": pack_rows_work,
     "layout": layout_work,
     "shard": shard_work,
