@@ -120,7 +120,7 @@ class Ledger:
         """
         sink = self.store.temporary()
         table = table.replace_schema_metadata({META: commit.to_json()})
-        with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+        with pq.ParquetWriter(sink, table.schema, compression="lz4", write_statistics=False) as writer:
             start = 0
             for length in groups if groups is not None else [len(table)]:
                 writer.write_table(table.slice(start, length), row_group_size=max(1, length))

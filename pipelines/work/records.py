@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from functools import cache
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 
@@ -44,18 +45,24 @@ def records(table: pa.Table, paths: list[str] | None, views: dict[int, dict[str,
 
 def broken_json(table: pa.Table) -> dict[int, str]:
     """Rows whose JSON columns hold none -> the column's name."""
-    import duckdb
-
     broken: dict[int, str] = {}
     for name in JSON_TEXT:
         if name in table.column_names and table.column(name).null_count < len(table):
-            texts = pa.table({"text": table.column(name)})
-            with duckdb.connect(config={"threads": 1}) as connection:
-                connection.register("texts", texts)
-                valid = connection.sql("SELECT coalesce(json_valid(text), true) AS ok FROM texts").to_arrow_table()
+            connection = _duckdb()
+            connection.register("texts", pa.table({"text": table.column(name)}))
+            valid = connection.sql("SELECT coalesce(json_valid(text), true) AS ok FROM texts").to_arrow_table()
+            connection.unregister("texts")
             fine = valid.column("ok").to_numpy()
             broken.update(dict.fromkeys(np.flatnonzero(~fine).tolist(), name))
     return broken
+
+
+@cache
+def _duckdb() -> Any:
+    """One for the process: a new one takes 20 ms."""
+    import duckdb
+
+    return duckdb.connect(config={"threads": 1})
 
 
 def _fields(array: pa.StructArray, wanted: list[str]) -> pa.StructArray:

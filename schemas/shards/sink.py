@@ -105,9 +105,11 @@ class Sink:
 
         A range without a digest is read here, once: into memory if it is short, else straight into the shard.
         """
-        if digests is None and set(map(type, data)) == {bytes}:  # what the loop says, in half the time
+        if set(map(type, data)) == {bytes}:  # what the loop says, in half the time
             plain = cast(Sequence[bytes], data)
-            return plain, [blake3(part).digest(DIGEST_BYTES) for part in plain]
+            if digests is None:
+                return plain, [blake3(part).digest(DIGEST_BYTES) for part in plain]
+            return plain, [d or blake3(part).digest(DIGEST_BYTES) for part, d in zip(plain, digests, strict=True)]
         resolved: list[Data | None] = []
         known: list[bytes] = []
         for part, digest, offset in zip(data, digests or repeat(None, len(data)), offsets, strict=True):
