@@ -2,7 +2,7 @@
 
 20 % of the samples of ten published shards, shuffled together, every record written anew, fsynced. Ours is a whole run
 of a recipe with `mix` in this process: plan, choice, commits, shards with index, digests and manifest, in a store that
-is new each time. webdataset reads all tars, parses every record, chooses by the same kind of draw, keeps the chosen ones
+is new each time. webdataset reads all tars, parses every record, chooses by the same kind of draw, keeps what it chose
 in memory, shuffles, and writes records and media. The page cache is warm. `cp` copies a tar of the size of the result.
 With --cold the page cache is emptied before each run (needs root).
 """

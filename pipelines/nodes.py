@@ -102,10 +102,10 @@ class NodeRun:
         """Whether what a commit refers to is there as well (someone may have deleted it)."""
         return all(self.engine.store.exists(name) for name in commit.media)
 
-    def reading(self, view: View, steps: tuple[Step, ...]) -> tuple[Reading, list[Any]]:
-        """What the steps read of a unit, and all that decides their result."""
+    def reading(self, view: View, steps: tuple[Step, ...], *more: str) -> tuple[Reading, list[Any]]:
+        """What the steps read of a unit (and `more` columns), and all that decides their result."""
         written: set[str] = set()
-        paths: list[str] = []
+        paths: list[str] = list(more)
         parts: list[str] = []
         for step in steps:
             reads = step.stage.reads()
@@ -227,7 +227,8 @@ class ExpandRun(NodeRun):
     def on_unit(self, parent: int, unit: UnitId, view: View) -> None:
         if not view.live_rows:
             return
-        reading, basis = self.reading(view, self.node.steps)
+        lineage = ["lineage"] if "lineage" in self.node.parents[0].types else []
+        reading, basis = self.reading(view, self.node.steps, *lineage)
         job = Job(fingerprint(["expand", basis]), "expand", self.node.steps, reading)
         self.submit(unit, job, partial(self.emit_base, unit, parent=view))
 

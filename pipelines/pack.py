@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.collect import GRACE
 from pipelines.ledger import Commit, View
+from pipelines.mix import MixRun
 from pipelines.nodes import NodeRun, Tally, UnitId
 from pipelines.plan import Node
 from pipelines.work.bench import Job
@@ -33,6 +34,7 @@ from schemas.manifest import (
     Manifest,
     RejectedFile,
     Shard,
+    Share,
     StepCount,
 )
 from schemas.recipe import Output
@@ -213,6 +215,11 @@ class PackRun(NodeRun):
             shards=shards,
             rejected_files=sorted(rejected_files, key=lambda file: file.name),
             columns={name: str(kind) for name, kind in self.node.types.items()},
+            mixtures={
+                node.flow: [Share(**share) for share in run.shares]
+                for node in self.engine.plan.lineage(self.node)
+                if isinstance(run := self.engine.runs[node.index], MixRun)
+            },
             sources=dict(sorted(sources.items())),
             licenses=dict(sorted(licenses.items())),
         )

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.step import Step
-from schemas.columns import ANY, CANONICAL, RESERVED, Columns, has_path, leaves, merge_types, path_type
+from schemas.columns import ANY, CANONICAL, LINEAGE, RESERVED, Columns, has_path, leaves, merge_types, path_type
 from schemas.errors import DataError, MissingExtra, OmnicurateError, RecipeError, nearest
 from schemas.recipe import Located, Output, Path, Recipe, load_recipe, steps_of
 from schemas.recipe import Step as StepText
@@ -117,6 +117,22 @@ class Plan:
         found: dict[str, Any] = json.loads(json.dumps(excerpt, default=str))  # YAML knows dates
         return found
 
+    def only(self, kind: Kind) -> Plan:
+        """The plan of the outputs that come from a node of that kind. Raises RecipeError where none does."""
+        packs = [node for node in self.nodes if node.output]
+        chosen = [pack for pack in packs if any(node.kind == kind for node in self.lineage(pack))]
+        if not chosen:
+            raise RecipeError(f"no output of the recipe comes from a `{kind}` step", "", self.file)
+        self.keep(chosen)
+        return self
+
+    def keep(self, packs: list[Node]) -> None:
+        """Leave out the nodes that none of the packs needs."""
+        wanted = {node.index for pack in packs for node in self.lineage(pack)}
+        self.nodes = [node for node in self.nodes if node.index in wanted]
+        for index, node in enumerate(self.nodes):
+            node.index = index
+
     def lineage(self, node: Node) -> list[Node]:
         """The node and everything upstream of it, in topological order."""
         wanted = {node.index}
@@ -126,9 +142,12 @@ class Plan:
         return [candidate for candidate in self.nodes if candidate.index in wanted]
 
 
-def make_plan(file: str, text: str | None = None) -> Plan:
-    """Read, check and resolve a recipe. Raises RecipeError with file:line:column before anything has run."""
-    recipe, located = load_recipe(file, text)
+def make_plan(file: str, text: str | None = None, settings: Mapping[str, str] = {}) -> Plan:
+    """Read, check and resolve a recipe. Raises RecipeError with file:line:column before anything has run.
+
+    settings: dotted path -> YAML value, in the place of what the file says (`schemas.recipe.Located.set`).
+    """
+    recipe, located = load_recipe(file, text, settings)
     return _Builder(recipe, located).build()
 
 
@@ -173,12 +192,9 @@ class _Builder:
     def _leave_out_unused(self) -> None:
         """Flows that no output needs are checked, but not run."""
         packs = [node for node in self.plan.nodes if node.output]
-        wanted = {node.index for pack in packs for node in self.plan.lineage(pack)}
         used = {flow for name in self.recipe.outputs for flow in self.plan.excerpt(name)["flows"]}
         self.plan.unused = [flow for flow in self.recipe.flows if flow not in used]
-        self.plan.nodes = [node for node in self.plan.nodes if node.index in wanted]
-        for index, node in enumerate(self.plan.nodes):
-            node.index = index
+        self.plan.keep(packs)
 
     def _error(self, message: str, hint: str, at: Path, value: bool = True) -> RecipeError:
         is_step = len(at) == 4 and at[0] == "flows"  # blame the step's name, not its braces
@@ -408,6 +424,8 @@ class _Builder:
                 where = self.located.where(("flows", step.flow))
                 raise RecipeError(f"{step.use}: {error}", "", where) from None
             types.update(written)
+            if isinstance(step.stage, Expand):
+                types["lineage"] = LINEAGE
             if isinstance(step.stage, Source):
                 for name in ("source", "license", "origin"):
                     types.setdefault(name, CANONICAL[name])

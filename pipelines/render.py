@@ -49,6 +49,8 @@ def summary(console: Console, report: dict[str, Any]) -> None:
                 label, step["use"], f"{step['read']:,}", f"{step['kept']:,}", f"{rejected:,}" if rejected else "", why
             )
         console.print(made)
+        for flow, shares in output["mixtures"].items():
+            mixture(console, flow, shares)
         console.print(
             f"\n[bold]{output['samples']:,}[/] samples in {output['shards']:,} shards, {size(output['bytes'])}"
             + f" [dim]({escape(_licenses(output))})[/]"
@@ -69,6 +71,21 @@ def summary(console: Console, report: dict[str, Any]) -> None:
         f"log {escape(report['log'])}[/]",
         highlight=False,
     )
+
+
+def mixture(console: Console, flow: str, shares: list[dict[str, Any]]) -> None:
+    """What a mixture took of each source, and which were too small."""
+    taken = sum(share["taken"] for share in shares)
+    made = table("source", ">size", ">wanted", ">taken", ">share", ">epochs", title=f"\nmixture {flow}")
+    for share in shares:
+        epochs = share["taken"] / share["size"] if share["size"] else 0
+        figures = (f"{share['size']:,}", f"{share['wanted']:,}", f"{share['taken']:,}")
+        made.add_row(share["source"], *figures, f"{share['taken'] / taken:.1%}" if taken else "", f"{epochs:.2f}")
+    console.print(made, highlight=False)
+    for share in shares:
+        if share["short"]:
+            text = f"{share['source']} is too small for its weight: {share['short']:,} were taken from others instead"
+            console.print(f"[yellow]{escape(text)}; more epochs or a smaller weight would help[/]", highlight=False)
 
 
 def _licenses(found: dict[str, Any]) -> str:

@@ -57,6 +57,16 @@ class StepCount(_Model):
     repeated: int = 0
 
 
+class Share(_Model):
+    """How a source of a mixture fared: its size, what its weight asks for, what was taken, what it had too little."""
+
+    source: str
+    size: int
+    wanted: int
+    taken: int
+    short: int
+
+
 class Manifest(_Model):
     """Everything about a data set but its rows."""
 
@@ -72,5 +82,7 @@ class Manifest(_Model):
     shards: list[Shard]
     rejected_files: list[RejectedFile]
     columns: dict[str, str]
+    mixtures: dict[str, list[Share]] = {}
+    """By flow: the sources of the mixture that it begins with."""
     sources: dict[str, int]
     licenses: dict[str, int]

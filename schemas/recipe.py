@@ -13,7 +13,7 @@ What a step's options mean is the stage's affair and is checked by the planner.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
@@ -134,6 +134,40 @@ class Located:
             return [self._build(child, (*path, i)) for i, child in enumerate(node.value)]
         return yaml.SafeLoader("").construct_object(node, deep=True)
 
+    def set(self, path: str, value: str) -> None:
+        """Set what stands at a dotted path to a YAML value: `seed`, `flows.sft.mix.total`, `outputs.sft.to`.
+
+        An item of a list is its number, or the step that it is. What is no key of a recipe is looked for below its only
+        `mix` step: `sources.vflan.weight`. Raises RecipeError where the path leads nowhere.
+        """
+        at: Any = self.value
+        names = path.split(".")
+        if names[0] not in Recipe.model_fields:
+            at = self._only_mix(path)
+        while len(names) > 1:
+            key, names = _descend(at, names, path)
+            if at[key] is None:
+                at[key] = {}
+            at = at[key]
+        [last] = names
+        key = int(last) if isinstance(at, list) and last.isdigit() and int(last) < len(at) else last
+        if isinstance(at, dict) != isinstance(key, str):
+            raise RecipeError(f"--set {path}: {last!r} leads nowhere", "only mappings have keys", self.file)
+        try:
+            at[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {path}: {value!r} is not a YAML value", "", self.file) from None
+
+    def _only_mix(self, path: str) -> Any:
+        flows = self.value.get("flows")
+        chains = flows.values() if isinstance(flows, dict) else ()
+        steps = [step for flow in chains for step in flow or () if isinstance(step, dict)]
+        mixes = [step["mix"] for step in steps if "mix" in step]
+        if len(mixes) != 1:
+            hint = f"the recipe has {len(mixes)} `mix` steps; begin with a key of the recipe: flows.NAME.mix.{path}"
+            raise RecipeError(f"--set {path}: {nearest(path.split('.')[0], Recipe.model_fields)}", hint, self.file)
+        return mixes[0]
+
     def where(self, path: Path, value: bool = False) -> str:
         """`file:line:column` of the key at a path (or of its value), or of the nearest thing above it."""
         if value and (*path, None) in self._marks:
@@ -166,8 +200,26 @@ class Located:
         return RecipeError(f"{name}: {message}, not {given!r}", "", self.where(path, value=True))
 
 
-def load_recipe(file: str, text: str | None = None) -> tuple[Recipe, Located]:
-    """Read and check a recipe's outer form. Raises RecipeError."""
+def _descend(at: Any, names: list[str], path: str) -> tuple[Any, list[str]]:
+    """The key or index of a value that the first names lead to, and the names that are left."""
+    if isinstance(at, list):
+        if names[0].isdigit() and int(names[0]) < len(at):
+            return int(names[0]), names[1:]
+        for count in range(len(names), 0, -1):  # names of steps have dots in them
+            step = ".".join(names[:count])
+            found = [i for i, item in enumerate(at) if isinstance(item, dict) and step in item]
+            if len(found) == 1:
+                return found[0], [step, *names[count:]]
+    elif isinstance(at, dict):
+        if names[0] in at:
+            return names[0], names[1:]
+        raise RecipeError(f"--set {path}: there is no {names[0]!r}", nearest(names[0], map(str, at)))
+    hint = "an item of a list is its number, or the step that it is"
+    raise RecipeError(f"--set {path}: {names[0]!r} leads nowhere", hint)
+
+
+def load_recipe(file: str, text: str | None = None, settings: Mapping[str, str] = {}) -> tuple[Recipe, Located]:
+    """Read and check a recipe's outer form; settings replace values (see `Located.set`). Raises RecipeError."""
     if text is None:
         try:
             with open(file, encoding="utf-8") as handle:
@@ -181,6 +233,8 @@ def load_recipe(file: str, text: str | None = None) -> tuple[Recipe, Located]:
     located = Located(file, text)
     if not isinstance(located.value, dict):
         raise RecipeError("a recipe is a mapping with the keys flows, outputs, …", "", file)
+    for path, value in settings.items():
+        located.set(path, value)
     try:
         recipe = Recipe.model_validate(located.value)
     except ValidationError as error:

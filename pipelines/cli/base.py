@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -28,6 +28,17 @@ app = typer.Typer(
 RecipeArgument = Annotated[str, typer.Argument(help="Recipe file (YAML).")]
 DataArgument = Annotated[str, typer.Argument(help="Data set folder, a version of it, a tar, or a folder of tars.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Another value than the recipe's: flows.sft.mix.total=1000, or sources.vflan.weight=0.2 in its mix step.",
+    ),
+]
+EngineOption = Annotated[Literal["ray", "local"], typer.Option(help="Ray workers, or this process alone.")]
+AddressOption = Annotated[str, typer.Option(help="Ray cluster to join; `local` starts one here.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processors to use with `--address local`.")]
 StoreOption = Annotated[str, typer.Option(help="Store folder or URI.")]
 RunArgument = Annotated[str | None, typer.Argument(help="Run id; the newest when left out.")]
 
@@ -55,6 +66,19 @@ def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return app.command(name)(guarded)
 
     return register
+
+
+def settings_of(pairs: list[str] | None) -> dict[str, str]:
+    """What `--set` says: path -> value. Raises RecipeError for a pair without `=`."""
+    from schemas.errors import RecipeError
+
+    found = {}
+    for pair in pairs or ():
+        path, equals, value = pair.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {pair}: expected PATH=VALUE", "sources.vflan.weight=0.2")
+        found[path] = value
+    return found
 
 
 def console() -> Console:

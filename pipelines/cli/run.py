@@ -9,11 +9,24 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.base import JsonOption, RecipeArgument, RunArgument, StoreOption, command, console, print_json
+from pipelines.cli.base import (
+    AddressOption,
+    EngineOption,
+    JsonOption,
+    RecipeArgument,
+    RunArgument,
+    SetOption,
+    StoreOption,
+    WorkersOption,
+    command,
+    console,
+    print_json,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine
@@ -23,9 +36,10 @@ if TYPE_CHECKING:
 @command("run")
 def run_command(
     recipe: RecipeArgument,
-    engine: Annotated[Literal["ray", "local"], typer.Option(help="Ray workers, or this process alone.")] = "ray",
-    address: Annotated[str, typer.Option(help="Ray cluster to join; `local` starts one here.")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processors to use with `--address local`.")] = None,
+    changed: SetOption = None,
+    engine: EngineOption = "ray",
+    address: AddressOption = "local",
+    workers: WorkersOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N samples of each source.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Go on in the background; see status, logs, cancel.")
@@ -37,7 +51,7 @@ def run_command(
     from pipelines.runs import detach as start_detached
     from schemas.store import Store
 
-    plan = make_plan(recipe)
+    plan = make_plan(recipe, settings=settings_of(changed))
     store = Store(store_root(plan))
     if detach:
         arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
@@ -45,6 +59,31 @@ def run_command(
         print(json.dumps({"run": name}) if as_json else f"run {name}: omnicurate status {name} --store {store.root}")
         return
     report = _run(plan, store, recipe, engine, address, workers, limit, quiet=as_json)
+    if as_json:
+        print_json(report)
+    else:
+        from pipelines import render
+
+        render.summary(console(), report)
+
+
+@command("mix")
+def mix_command(
+    recipe: RecipeArgument,
+    changed: SetOption = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    engine: EngineOption = "ray",
+    address: AddressOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Regenerate a recipe's mixtures, with other weights or another seed, from the media that are there."""
+    from pipelines.plan import make_plan, store_root
+    from schemas.store import Store
+
+    settings = {**settings_of(changed), **({} if seed is None else {"seed": str(seed)})}
+    plan = make_plan(recipe, settings=settings).only("mix")
+    report = _run(plan, Store(store_root(plan)), recipe, engine, address, workers, None, quiet=as_json)
     if as_json:
         print_json(report)
     else:
@@ -130,6 +169,7 @@ def _report(engine: Engine, log: Any, seconds: float) -> dict[str, Any]:
                     "rejected": manifest["rejected"],
                     "licenses": manifest["licenses"],
                     "steps": manifest["steps"],
+                    "mixtures": manifest["mixtures"],
                 }
             )
     jobs = sum(run.jobs for run in engine.runs)
@@ -151,12 +191,12 @@ def _below_here(path: str) -> str:
 
 
 @command("plan")
-def plan_command(recipe: RecipeArgument, as_json: JsonOption = False) -> None:
+def plan_command(recipe: RecipeArgument, changed: SetOption = None, as_json: JsonOption = False) -> None:
     """Check a recipe and show its graph: what would be reused, what done, and why."""
     from pipelines.explain import explain
     from pipelines.plan import make_plan
 
-    report = explain(make_plan(recipe))
+    report = explain(make_plan(recipe, settings=settings_of(changed)))
     if as_json:
         print_json(report)
     else:

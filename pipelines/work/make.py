@@ -27,8 +27,10 @@ from pipelines.work.bench import (
 )
 from pipelines.work.rows import Rows
 from pipelines.work.typed import typed_array
+from schemas.columns import LINEAGE
 from schemas.digest import digest
 from schemas.keys import child_key, make_key
+from schemas.lineage import append_ancestor
 from schemas.sample import Part, Sample
 from stages.base import Expand, New, Origin, Reject, Source
 
@@ -70,11 +72,13 @@ class Made:
         self.columns.append(result.columns)
         self.parts.append(result.parts)
 
-    def commit(self, tallies: tuple[StepTally, ...], fp: str | None = None) -> Commit:
-        """Publish the base."""
+    def commit(
+        self, tallies: tuple[StepTally, ...], fp: str | None = None, more: Mapping[str, pa.Array] = {}
+    ) -> Commit:
+        """Publish the base; `more` columns are not the stage's."""
         self.bench.in_hand(())
         made, media = self.sink.close()
-        columns: dict[str, pa.Array] = {"key": pa.array(self.keys, pa.string())}
+        columns: dict[str, pa.Array] = {"key": pa.array(self.keys, pa.string()), **more}
         if self.rows and self.rows[0] >= 0:
             columns["_row"] = pa.array(self.rows, pa.int32())
         for name, kind in self.types.items():
@@ -132,7 +136,14 @@ def expand_work(bench: Bench, job: Job, model: Any) -> Commit:
         tally.kept += 1
         for index, child in enumerate(result):
             made.add(child_key(key, index), child, row)
-    return made.commit((tally,))
+    parents = pa.array(made.rows, pa.int32())
+    entry = {
+        "step": pa.array([step.name] * len(made), pa.string()),
+        "key": rows.frame.keys.take(parents),
+        "dataset": pa.nulls(len(made), pa.string()),
+    }
+    held = rows.frame.array("lineage", LINEAGE).take(parents)
+    return made.commit((tally,), more={"lineage": append_ancestor(held, entry)})
 
 
 def _children(step: Step, stage: Expand, sample: Sample) -> list[New] | Reject:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.frame import Frame
-from pipelines.index import append_ancestor
 from pipelines.ledger import Commit, StepTally, table_digests
 from pipelines.work.bench import Bench, Job, commit_rows
 from pipelines.work.gather import publish_table
 from schemas.columns import LINEAGE
 from schemas.errors import RunError, StageError
 from schemas.keys import MAX_BYTES, repeat_key, shortened
+from schemas.lineage import append_ancestor
 from stages.base import Choice
 
 

@@ -8,11 +8,17 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.columns import CANONICAL, PARTS, RESERVED, Types, column, leaves, path_type
+from schemas.columns import CANONICAL, LINEAGE, PARTS, RESERVED, Types, column, leaves, path_type
 from schemas.errors import nearest
 from stages.base import Combine, options
 
-_OWN = ("source", "license", "origin", "extra")  # every source has these; they describe the row that they stand in
+_OWN = (
+    "source",
+    "license",
+    "origin",
+    "extra",
+    "lineage",
+)  # every source has these; they describe the row that they stand in
 
 
 @options
@@ -74,7 +80,7 @@ class Join(Combine):
             if CANONICAL.get(new, kind) != kind:
                 raise ValueError(f"the column {new!r} has the type {CANONICAL[new]} everywhere, but {old} is {kind}")
             taken[new] = kind
-        return {**left, **taken}
+        return {**left, **taken, "lineage": LINEAGE}
 
     def _taken(self, right: Types) -> dict[str, str]:
         """New name -> path in the right flow."""
@@ -94,7 +100,8 @@ class Join(Combine):
         match = [keeper.get(value) for value in column(left, self.by).to_pylist()]  # None, and so null, finds nothing
         rows = pa.array(match, pa.int64())
         types = {name: right.schema.field(name).type for name in right.column_names if name not in RESERVED}
-        result = left.drop_columns(["parts"])
+        result = left.drop_columns([name for name in ("parts", "lineage") if name in left.column_names])
+        result = result.append_column("lineage", _ancestors(left, right, rows))
         for new, old in self._taken(types).items():
             result = result.append_column(new, column(right, old).take(rows))
         parts = _merged(left.column("parts").to_pylist(), right.column("parts").take(rows).to_pylist())
@@ -103,6 +110,20 @@ class Join(Combine):
             drop = pc.if_else(rows.is_null(), pa.scalar("unmatched"), pa.scalar(None, pa.string()))
             result = result.append_column("_drop", drop)
         return result
+
+
+def _ancestors(left: pa.Table, right: pa.Table, rows: pa.Array) -> pa.Array:
+    """Those of the left row, those of the right row, and the right row."""
+    own, other = (
+        table.column("lineage").to_pylist() if "lineage" in table.column_names else [None] * len(table)
+        for table in (left, right)
+    )
+    keys = right.column("key").to_pylist()
+    found = []
+    for mine, row in zip(own, rows.to_pylist(), strict=True):
+        entry = [] if row is None else [*(other[row] or ()), {"step": "join", "key": keys[row], "dataset": None}]
+        found.append([*(mine or ()), *entry] or None)
+    return pa.array(found, LINEAGE)
 
 
 def _merged(left: list[Any], right: list[Any]) -> pa.Array:
