@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from schemas.columns import PARTS
+from schemas.columns import LINEAGE, PARTS
 from stages.crossmodal.join import Join
 
 
@@ -38,12 +38,19 @@ TYPES = {
 
 def test_inner_join():
     stage = Join(left="l", right="r", by="photo", right_by="id")
-    assert stage.types(TYPES) == {**TYPES["left"], "caption": pa.string(), "meta": TYPES["right"]["meta"]}
+    assert stage.types(TYPES) == {
+        **TYPES["left"],
+        "caption": pa.string(),
+        "meta": TYPES["right"]["meta"],
+        "lineage": LINEAGE,
+    }
     result = stage.rows(INPUTS)
-    assert result.column_names == ["key", "photo", "source", "caption", "meta", "parts", "_drop"]
+    assert result.column_names == ["key", "photo", "source", "lineage", "caption", "meta", "parts", "_drop"]
     assert result["key"].to_pylist() == ["l/1", "l/2", "l/3", "l/4"]
     assert result["caption"].to_pylist() == ["first", "c", None, None]  # r/1 comes before r/2
     assert result["source"].to_pylist() == ["l"] * 4
+    ancestors = [[entry["key"] for entry in row or ()] for row in result["lineage"].to_pylist()]
+    assert ancestors == [["r/1"], ["r/3"], [], []]
     assert result["_drop"].to_pylist() == [None, None, "unmatched", "unmatched"]  # null equals nothing, not even null
     names = [[(p["name"], p["uri"]) for p in parts or ()] for parts in result["parts"].to_pylist()]
     assert names == [[("audio", "right")], [("image", "left"), ("audio", "right")], [], []]
@@ -51,7 +58,7 @@ def test_inner_join():
 
 def test_left_join_with_chosen_columns():
     stage = Join(left="l", right="r", by="photo", right_by="id", how="left", columns={"alt": "caption", "n": "meta.n"})
-    assert stage.types(TYPES) == {**TYPES["left"], "alt": pa.string(), "n": pa.int64()}
+    assert stage.types(TYPES) == {**TYPES["left"], "alt": pa.string(), "n": pa.int64(), "lineage": LINEAGE}
     result = stage.rows(INPUTS)
     assert "_drop" not in result.column_names
     assert result["alt"].to_pylist() == ["first", "c", None, None]
