@@ -35,51 +35,126 @@ class DataSet:
     shards: list[str]
 
     @contextlib.contextmanager
-    def connect(self, rejects: bool = False) -> Iterator[Any]:
-        """A DuckDB connection that sees `samples` (or `rejects`) and nothing else of the machine.
+    def connect(self) -> Iterator[Any]:
+        """A DuckDB connection that sees `samples` and `rejects`, and can neither read nor write anything else.
 
         Raises StoreError, with the file's name, when a file of a published data set is missing or damaged.
         """
         import duckdb
 
-        files = self._rejected() if rejects else self.index
-        with duckdb.connect(config={"threads": 2}) as connection:
+        settings = {
+            "threads": 2,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,  # or SQL could name the variables of this process
+        }
+        with self.explained(), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
             if not is_local(self.root):
                 connection.register_filesystem(filesystem(self.root)[0])
             if self.manifest is None:
-                connection.register("samples", self.index)
-                yield connection
-                return
-            table = "rejects" if rejects else "samples"
-            try:
-                connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({_quoted(files)}, union_by_name=true)")
-                yield connection
-            except duckdb.Error as error:
-                damage = self._damage(files)
-                if damage is None:
-                    raise StoreError(f"the files of {self.root} cannot be read: {error}") from None
-                raise damage from None
+                connection.register("indexed", self.index)
+                connection.execute("CREATE TABLE samples AS FROM indexed")
+                connection.unregister("indexed")
+            else:
+                _view(connection, "samples", self.index)
+            if self.rejected:
+                _view(connection, "rejects", self.rejected)
+            else:
+                none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
+                _create(connection, f"CREATE VIEW rejects AS SELECT {none}, * FROM samples LIMIT 0")
+            files = [] if self.manifest is None else self.index + self.rejected
+            connection.execute(f"SET allowed_paths = {_quoted(files + [_canonical(path) for path in files])}")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield connection
 
-    def _rejected(self) -> list[str]:
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Errors of DuckDB in this block become errors for people, which name the file that is at fault."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            # A view is missing where a file has no footer; what else a query cannot find is not in any file.
+            damage = self._damage(deep=not isinstance(error, duckdb.CatalogException))
+            if damage is not None:
+                raise damage from None
+            raise DataError(f"{self.root} cannot be queried: {_reason(error)}") from None
+
+    @property
+    def rejected(self) -> list[str]:
+        """The files with the rejects."""
         files = self.manifest.rejected_files if self.manifest else []
         return [f"{self.root}/{REJECTED_DIR}/{file.name}" for file in files]
 
-    def _damage(self, files: list[str]) -> StoreError | None:
-        """An error that names the first file that is missing or cannot be read."""
+    def _damage(self, deep: bool) -> StoreError | None:
+        """An error that names the first file that is missing or cannot be read; deep: all of it, not its footer."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         store = Store(self.root)
-        for path in files:
+        for path in [] if self.manifest is None else self.index + self.rejected:
             try:
                 with store.open(path.removeprefix(f"{store.root}/")) as file:
-                    for _ in pq.ParquetFile(file).iter_batches():
+                    parquet = pq.ParquetFile(file)
+                    for _ in parquet.iter_batches() if deep else ():
                         pass
             except FileNotFoundError:
                 return unusable(path, "is missing", self.root)
             except (pa.ArrowException, OSError):
                 return unusable(path, "is damaged", self.root)
         return None
+
+
+def query(connection: Any, sql: str, values: Any = None) -> Any:
+    """The answer to one SELECT as an Arrow table. Raises DataError where the SQL is anything else, or wrong.
+
+    values: what stands for the parameters ? or $name.
+    """
+    import duckdb
+
+    wrong = (
+        duckdb.ParserException,
+        duckdb.BinderException,
+        duckdb.DataError,
+        duckdb.NotSupportedError,
+        duckdb.PermissionException,
+    )
+    try:
+        statements = connection.extract_statements(sql)
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise DataError("this is not one SELECT statement", "samples and rejects can be read, nothing else")
+        return connection.sql(statements[0], params=values).to_arrow_table()
+    except wrong as error:
+        raise DataError(f"the SQL cannot be used: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What DuckDB says, without its drawing of where."""
+    return str(error).split("\n\nLINE ")[0].strip()
+
+
+def _canonical(path: str) -> str:
+    """A path or URI as fsspec spells it: DuckDB asks for the name that it was given, then for what it found there."""
+    if is_local(path):
+        return path
+    fs, stripped = filesystem(path)
+    return str(fs.unstrip_protocol(stripped))
+
+
+def _view(connection: Any, name: str, files: list[str]) -> None:
+    _create(connection, f"CREATE VIEW {name} AS FROM read_parquet({_quoted(files)}, union_by_name = true)")
+
+
+def _create(connection: Any, sql: str) -> None:
+    """Damaged files must not hide those that are well: what is missing then is an error for whoever asks for it."""
+    import duckdb
+
+    try:
+        connection.execute(sql)
+    except duckdb.Error:
+        return
 
 
 def unusable(path: str, what: str, root: str) -> StoreError:
