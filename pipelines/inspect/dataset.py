@@ -112,6 +112,28 @@ def query(connection: Any, sql: str, values: Any = None) -> Any:
 
     values: what stands for the parameters ? or $name.
     """
+    with _understood():
+        return _selected(connection, sql, values).to_arrow_table()
+
+
+def stream(connection: Any, sql: str, rows: int) -> Iterator[Any]:
+    """The answer to one SELECT as Arrow record batches of at most so many rows, in order. Raises as `query` does."""
+    with _understood():
+        yield from _selected(connection, sql, None).to_arrow_reader(rows)
+
+
+def _selected(connection: Any, sql: str, values: Any) -> Any:
+    import duckdb
+
+    statements = connection.extract_statements(sql)
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        raise DataError("this is not one SELECT statement", "samples and rejects can be read, nothing else")
+    return connection.sql(statements[0], params=values)
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Errors of DuckDB that are the query's own fault become a DataError."""
     import duckdb
 
     wrong = (
@@ -122,10 +144,7 @@ def query(connection: Any, sql: str, values: Any = None) -> Any:
         duckdb.PermissionException,
     )
     try:
-        statements = connection.extract_statements(sql)
-        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-            raise DataError("this is not one SELECT statement", "samples and rejects can be read, nothing else")
-        return connection.sql(statements[0], params=values).to_arrow_table()
+        yield
     except wrong as error:
         raise DataError(f"the SQL cannot be used: {_reason(error)}") from None
 
