@@ -80,11 +80,15 @@ def _placed(data: DataSet, part: Part) -> Part:
     return part if data.manifest is None else part._replace(uri=f"{data.root}/{part.uri}")
 
 
+def schema(data: DataSet) -> Any:
+    """The Arrow schema of the samples."""
+    with data.connect() as connection:
+        return query(connection, "FROM samples LIMIT 0").schema
+
+
 def column_types(data: DataSet) -> dict[str, Any]:
     """Arrow types of the columns."""
-    with data.connect() as connection:
-        schema = query(connection, "FROM samples LIMIT 0").schema
-    return {field.name: field.type for field in schema if field.name not in _INTERNAL}
+    return {field.name: field.type for field in schema(data) if field.name not in _INTERNAL}
 
 
 def check_columns(data: DataSet, paths: Iterable[str]) -> None:
