@@ -148,5 +148,5 @@ def test_damaged_decisions_and_taken_ports_are_errors(queue, port):
     with pytest.raises(OmnicurateError, match="cannot listen"):
         Page(Desk(str(queue), ""), port)
     decisions_path(str(queue)).write_text('{"key": "a"}\n')
-    with pytest.raises(DataError, match="decisions.jsonl:1"):
+    with pytest.raises(DataError, match=r"decisions\.jsonl:1"):
         Desk(str(queue), "")
