@@ -59,7 +59,9 @@ def _medium(part: Part, link: Link) -> Html:
         span = part.span
         source = address if span is None else f"{address}#t={span[0]},{span[1]}"
         if kind == "image":
-            shown = element("a", element("img", src=source, alt=part.name, loading="lazy"), href=source)
+            image = element("img", src=source, alt=part.name, loading="lazy")
+            # An embedded image would stand there twice, and browsers follow no such link.
+            shown = image if source.startswith("data:") else element("a", image, href=source)
         else:
             shown = element(kind, src=source, controls=True, preload="metadata", aria_label=part.name)
     missing = None if shown is not None else element("span", " (not shown here)")
