@@ -20,7 +20,7 @@ def export_command(
     form: Annotated[
         Literal["llava", "openai", "interleaved", "kaldi", "nemo"], typer.Argument(metavar="FORMAT", help="The form.")
     ],
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder to write; it must not be there yet.")],
+    out: Annotated[str, typer.Option("--output", "-o", help="Folder to write; it must not be there yet.")],
     where: WhereOption = None,
     text: Annotated[str | None, typer.Option(help="kaldi, nemo: column of the transcript (`text`).")] = None,
     speaker: Annotated[str | None, typer.Option(help="kaldi: column of the speaker.")] = None,
@@ -45,7 +45,7 @@ def export_command(
 @command("export", review)
 def review_export_command(
     data: DataArgument,
-    out: Annotated[str, typer.Option("--out", "-o", help="File to write; it must not be there yet.")],
+    out: Annotated[str, typer.Option("--output", "-o", help="File to write; it must not be there yet.")],
     where: WhereOption = None,
     sample: Annotated[int | None, typer.Option(min=1, help="A random choice of so many.")] = None,
     seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
@@ -73,7 +73,7 @@ def review_export_command(
 @command("import", review)
 def review_import_command(
     file: Annotated[str, typer.Argument(help="A filled-in queue, or an export of Label Studio (JSON).")],
-    out: Annotated[str, typer.Option("--out", "-o", help="File of decisions to write, or to replace.")],
+    out: Annotated[str, typer.Option("--output", "-o", help="File of decisions to write, or to replace.")],
     as_json: JsonOption = False,
 ) -> None:
     """Read what people decided; the decisions are JSON lines for `ingest.jsonl` and `select.keys`."""

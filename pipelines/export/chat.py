@@ -12,8 +12,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from pipelines.export.form import Form, Options
-from pipelines.export.media import MediaFolder, media_type
+from pipelines.export.media import MediaFolder
 from pipelines.export.rows import Row
+from pipelines.view.media import media_type
 from schemas.errors import SampleError
 from schemas.message import Medium, Message, Text, parse_messages
 from schemas.sample import KINDS
@@ -118,7 +119,7 @@ class OpenAI(Form):
             data = base64.b64encode(self.media.read(part)).decode()
             return {"type": "input_audio", "input_audio": {"data": data, "format": part.format}}
         if self.options.inline:
-            url = f"data:{media_type(part.format)};base64,{base64.b64encode(self.media.read(part)).decode()}"
+            url = f"data:{media_type(part)};base64,{base64.b64encode(self.media.read(part)).decode()}"
         else:
             url = self.media.copy(row.key, part)
         return {"type": f"{item.type}_url", f"{item.type}_url": {"url": url}}

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from pipelines.export.chat import conversation
 from pipelines.export.form import Form, Options
-from pipelines.export.media import MediaFolder, media_type
+from pipelines.export.media import MediaFolder
 from pipelines.export.rows import Row
+from pipelines.view.media import media_type
 from schemas.errors import SampleError
 from schemas.message import Medium, Text
 from schemas.sample import KINDS
@@ -66,7 +67,7 @@ class Interleaved(Form):
         return {
             **place,
             "modality": item.type,
-            "content_type": media_type(part.format),
+            "content_type": media_type(part),
             "binary_content": self.media.read(part),
             "source_ref": json.dumps(where, ensure_ascii=False),
         }

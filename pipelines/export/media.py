@@ -9,23 +9,13 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from pipelines.view.media import Media
 from schemas.digest import DIGEST_BYTES, digest
 from schemas.errors import SampleError
-from schemas.sample import KINDS, Part, member_extension
-from schemas.store import MediaReader
+from schemas.sample import Part, member_extension
 
-_CHUNK = 4 << 20
 _UNSAFE = re.compile(r"[^\w~@+=,-]")
 _LONGEST = 150  # bytes of a name; file systems take 255
-_SUBTYPES = {
-    "jpg": "jpeg",
-    "tif": "tiff",
-    "mp3": "mpeg",
-    "m4a": "mp4",
-    "mkv": "x-matroska",
-    "avi": "x-msvideo",
-    "mov": "quicktime",
-}
 
 
 def file_stem(key: str) -> str:
@@ -43,18 +33,13 @@ def _safe(name: str, also: str = "") -> str:
     return f"{raw[: _LONGEST - 17].decode('utf-8', 'ignore')}_{digest(raw).hex()[:16]}"
 
 
-def media_type(format: str) -> str:
-    """The MIME type of a file extension."""
-    return f"{KINDS[format]}/{_SUBTYPES.get(format, format)}" if format in KINDS else "application/octet-stream"
-
-
 class MediaFolder:
     """Copies the parts of samples to files below a folder; a sample that fails leaves none."""
 
-    def __init__(self, root: Path, reader: MediaReader, name: str = "media") -> None:
+    def __init__(self, root: Path, media: Media, name: str = "media") -> None:
         """root: what the paths that `copy` gives are relative to. name: of the folder below it."""
         self._root = root
-        self._reader = reader
+        self._media = media
         self._name = name
         self._new: dict[str, Path] = {}
 
@@ -84,20 +69,17 @@ class MediaFolder:
             raise SampleError("duplicate_key")
         self._new[relative] = path
         with open(path, "xb") as file:
-            for piece in self.pieces(part):
+            for piece in self._pieces(part):
                 file.write(piece)
         return relative
 
     def read(self, part: Part) -> bytes:
         """All bytes of a part, checked as `copy` does."""
-        return b"".join(self.pieces(part))
+        return b"".join(self._pieces(part))
 
-    def pieces(self, part: Part) -> Iterator[bytes]:
-        """The bytes of a part, a few MiB at a time. Raises SampleError, after the last, where they are wrong."""
+    def _pieces(self, part: Part) -> Iterator[bytes]:
         state = blake3()
-        for start in range(0, part.size, _CHUNK):
-            size = min(_CHUNK, part.size - start)
-            piece = self._reader(part._replace(offset=part.offset + start, size=size))
+        for piece in self._media.pieces(part, 0, part.size):
             state.update(piece)
             yield piece
         if part.digest is not None and state.digest(DIGEST_BYTES) != part.digest:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.inspect.dataset import DataSet, query, stream
+from pipelines.view.media import parts_of
 from schemas.columns import RESERVED, leaves, path_type
 from schemas.errors import DataError, SampleError, nearest
 from schemas.sample import KINDS, Part
@@ -17,7 +18,7 @@ _INTERNAL = (*RESERVED, "shard")
 
 @dataclass(frozen=True)
 class Row:
-    """A sample of a data set. The parts know where their bytes are."""
+    """A sample of a data set."""
 
     key: str
     columns: dict[str, Any]
@@ -65,19 +66,13 @@ def rows(data: DataSet, where: str | None = None) -> Iterator[Row]:
     with data.connect() as connection:
         for batch in stream(connection, f"SELECT * FROM samples{condition(where)}", _BATCH):
             for values in batch.to_pylist():
-                parts = [Part(**part) for part in values.get("parts") or ()]
                 columns = {name: value for name, value in values.items() if name not in _INTERNAL}
-                yield Row(values["key"], columns, {part.name: _placed(data, part) for part in parts})
+                yield Row(values["key"], columns, parts_of(values))
 
 
 def condition(where: str | None) -> str:
     """An SQL condition as a clause; on lines of its own, so that a comment in it ends there."""
     return "" if where is None else f" WHERE (\n{where}\n)"
-
-
-def _placed(data: DataSet, part: Part) -> Part:
-    """Published parts are named from the root of the data set."""
-    return part if data.manifest is None else part._replace(uri=f"{data.root}/{part.uri}")
 
 
 def schema(data: DataSet) -> Any:

@@ -20,8 +20,9 @@ from pipelines.export.media import MediaFolder
 from pipelines.export.rows import check_columns, rows
 from pipelines.export.speech import Kaldi, Nemo
 from pipelines.inspect.dataset import DataSet
+from pipelines.view.media import Media
 from schemas.errors import DataError, OmnicurateError, SampleError, StoreError
-from schemas.store import MediaReader, Store, is_local
+from schemas.store import Store, is_local
 
 FORMS: dict[str, type[Form]] = {
     "llava": Llava,
@@ -50,8 +51,7 @@ def export(
     done = 0
     with _new_folder(out, force) as folder:
         with contextlib.ExitStack() as files:
-            reader = files.enter_context(contextlib.closing(MediaReader(Store(data.root))))
-            media = MediaFolder(folder, reader)
+            media = MediaFolder(folder, Media(data, "samples", Store(data.root)))
             writer = FORMS[form](folder, media, options, files)
             for row in rows(data, where):
                 try:

@@ -10,16 +10,18 @@ import json
 import os
 import re
 import threading
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from pipelines.export.media import media_type
 from pipelines.review.decisions import Decision, decide, load, save
+from pipelines.view.media import media_type
+from pipelines.view.serving import Handler, LocalServer
 from schemas.errors import DataError, OmnicurateError
+from schemas.sample import KINDS, Part
 
 _ASSETS = {
     "/": ("page.html", "text/html"),
@@ -28,19 +30,8 @@ _ASSETS = {
 }
 _TASK = re.compile(r"/task/(\d{1,9})")
 _MEDIUM = re.compile(r"/media/(\d{1,9})/([^/]+)")
-_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 _LARGEST_BODY = 4 << 20
 _CHUNK = 1 << 20
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
 
 
 def decisions_path(queue: str) -> Path:
@@ -114,32 +105,24 @@ def _tasks(queue: str) -> list[dict[str, Any]]:
     return tasks
 
 
-class Page(ThreadingHTTPServer):
-    """Serves a desk on the loopback address; port 0 is any free one. Raises OmnicurateError when it cannot."""
-
-    daemon_threads = True
+class Page(LocalServer):
+    """Serves a desk on the loopback address."""
 
     def __init__(self, desk: Desk, port: int) -> None:
+        super().__init__("127.0.0.1", port, _Handler)
         self.desk = desk
-        try:
-            super().__init__(("127.0.0.1", port), _Handler)
-        except OSError as error:
-            raise OmnicurateError(f"cannot listen on port {port}: {error}", "give another --port") from None
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-        self.names = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: Page
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """The page, tasks and media."""
-        if not self._ours():
-            self._send(HTTPStatus.FORBIDDEN, "text/plain", f"This page is at {self.server.url}".encode())
+        if not self.ours():
+            self.send(HTTPStatus.FORBIDDEN, "text/plain", f"This page is at {self.server.url}".encode())
         elif self.path in _ASSETS:
             name, kind = _ASSETS[self.path]
-            self._send(HTTPStatus.OK, kind, _asset(name))
+            self.send(HTTPStatus.OK, kind, _asset(name))
         elif self.path == "/next":
             self._json(self.server.desk.shown(self.server.desk.next()))
         elif (found := _TASK.fullmatch(self.path)) and self._known(found[1]):
@@ -147,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif (found := _MEDIUM.fullmatch(self.path)) and self._known(found[1]):
             self._medium(int(found[1]), unquote(found[2]))
         else:
-            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"There is nothing here.")
+            self.send(HTTPStatus.NOT_FOUND, "text/plain", b"There is nothing here.")
 
     def do_POST(self) -> None:
         """A decision. JSON alone is taken: a form on another page cannot send that."""
@@ -155,14 +138,14 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         origin = self.headers.get("Origin")
         self.close_connection = True  # what is refused may have a body that nobody reads
-        if not self._ours() or (origin is not None and origin.removeprefix("http://") not in self.server.names):
-            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"")
+        if not self.ours() or (origin is not None and not self.server.answers_to(origin.removeprefix("http://"))):
+            self.send(HTTPStatus.FORBIDDEN, "text/plain", b"")
         elif found is None or not self._known(found[1]):
-            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"")
+            self.send(HTTPStatus.NOT_FOUND, "text/plain", b"")
         elif self.headers.get_content_type() != "application/json":
-            self._send(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "text/plain", b"")
+            self.send(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "text/plain", b"")
         elif not length.isdecimal() or int(length) > _LARGEST_BODY:
-            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"")
+            self.send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"")
         else:
             self._decide(int(found[1]), self.rfile.read(int(length)))
 
@@ -173,15 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
                 raise ValueError("not a decision")
             self.server.desk.decide(number, asked)
         except ValueError as error:
-            self._send(HTTPStatus.BAD_REQUEST, "text/plain", str(error).encode())
+            self.send(HTTPStatus.BAD_REQUEST, "text/plain", str(error).encode())
         except OmnicurateError as error:
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", str(error).encode())
+            self.send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", str(error).encode())
         else:
             self._json(self.server.desk.shown(number))
-
-    def _ours(self) -> bool:
-        """Whether the request is for this address by name: a page elsewhere could give it a name of its own."""
-        return self.headers.get("Host") in self.server.names
 
     def _known(self, number: str) -> bool:
         return int(number) < len(self.server.desk.tasks)
@@ -189,52 +168,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _medium(self, number: int, name: str) -> None:
         path = self.server.desk.medium(number, name)
         if path is None:
-            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"")
+            self.send(HTTPStatus.NOT_FOUND, "text/plain", b"")
             return
-        size = path.stat().st_size
-        wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted else 0
-        end = min(size, int(wanted[2]) + 1 if wanted and wanted[2] else size)
-        if start >= max(end, 1):
-            range_of = {"Content-Range": f"bytes */{size}"}
-            self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "text/plain", b"", range_of)
+        part = Part(name, path.suffix[1:].lower(), str(path), 0, path.stat().st_size)
+        if part.format not in KINDS:
+            self.send(HTTPStatus.NOT_FOUND, "text/plain", b"There is no such medium.")
             return
-        more = {"Accept-Ranges": "bytes"} | ({"Content-Range": f"bytes {start}-{end - 1}/{size}"} if wanted else {})
-        status = HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK
-        self._head(status, media_type(path.suffix[1:].lower()), end - start, more)
-        with open(path, "rb") as file:
-            file.seek(start)
-            while start < end and (piece := file.read(min(_CHUNK, end - start))):
-                self.wfile.write(piece)
-                start += len(piece)
+        self.send_ranges(media_type(part), part.size, partial(_pieces, path))
 
     def _json(self, value: Any) -> None:
-        self._send(HTTPStatus.OK, "application/json", json.dumps(value).encode())
+        self.send(HTTPStatus.OK, "application/json", json.dumps(value).encode())
 
-    def _send(self, status: HTTPStatus, kind: str, content: bytes, more: dict[str, str] | None = None) -> None:
-        self._head(status, f"{kind}; charset=utf-8", len(content), more or {})
-        self.wfile.write(content)
 
-    def _head(self, status: HTTPStatus, kind: str, length: int, more: dict[str, str]) -> None:
-        self.send_response(status)
-        headers = {"Content-Type": kind, "Content-Length": str(length), **_HEADERS, **more}
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def handle(self) -> None:
-        """Serve a connection until the browser has what it wanted."""
-        try:
-            super().handle()
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
-
-    def version_string(self) -> str:
-        """Who answers."""
-        return "omnicurate"
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing: the terminal belongs to the user."""
+def _pieces(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        file.seek(start)
+        while start < stop and (piece := file.read(min(_CHUNK, stop - start))):
+            yield piece
+            start += len(piece)
 
 
 @cache

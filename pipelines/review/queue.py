@@ -10,7 +10,6 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 from xml.sax.saxutils import quoteattr
@@ -18,10 +17,11 @@ from xml.sax.saxutils import quoteattr
 from pipelines.export.media import MediaFolder
 from pipelines.export.rows import Row, check_columns, column_types, condition, rows, schema
 from pipelines.inspect.dataset import DataSet, query, stream
+from pipelines.view.media import Media
 from schemas.digest import draws
 from schemas.errors import DataError, SampleError, StoreError
 from schemas.sample import KINDS
-from schemas.store import MediaReader, Store, is_local
+from schemas.store import Store, is_local
 
 Format: TypeAlias = Literal["jsonl", "label-studio"]
 _SHOWN = ("text", "caption", "messages")
@@ -55,11 +55,8 @@ def write_queue(
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
-        with (
-            open(temporary / target.name, "w", encoding="utf-8") as file,
-            closing(MediaReader(Store(data.root))) as reader,
-        ):
-            copies = MediaFolder(temporary, reader, folder)
+        with open(temporary / target.name, "w", encoding="utf-8") as file:
+            copies = MediaFolder(temporary, Media(data, "samples", Store(data.root)), folder)
             writer = _LabelStudio(file, names) if form == "label-studio" else _Lines(file)
             for row in rows(data, where):
                 if chosen is not None and row.key not in chosen:
@@ -120,7 +117,7 @@ def _task(data: DataSet, row: Row, field: str | None, copies: MediaFolder) -> di
         context["messages"] = _parsed(context["messages"])
     return {
         "key": row.key,
-        "dataset": data.manifest.dataset if data.manifest else data.root,
+        "dataset": data.name,
         "version": data.manifest.version if data.manifest else None,
         "field": field,
         "text": row.text(field) if field and row.value(field) is not None else None,

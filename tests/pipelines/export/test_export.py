@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 from pipelines.cli import app
 from pipelines.export.media import MediaFolder, file_stem
+from pipelines.export.rows import rows
+from pipelines.inspect.dataset import open_dataset
+from pipelines.view.media import Media
 from schemas.errors import SampleError
 from schemas.message import Medium, Message, Text, dump_messages
-from schemas.sample import Part
-from schemas.store import MediaReader, Store
+from schemas.store import Store
 
 
 def omnicurate(*arguments: str, code: int = 0) -> str:
@@ -175,7 +177,7 @@ def test_interleaved():
             found[row["sample_id"]].append(row["text_content"])
         else:
             where = json.loads(row["source_ref"])
-            raw = Path(where["path"]).read_bytes()[where["byte_offset"] :][: where["byte_size"]]
+            raw = Path("out/set/latest", where["path"]).read_bytes()[where["byte_offset"] :][: where["byte_size"]]
             assert raw == row["binary_content"]
             found[row["sample_id"]].append((row["modality"], raw))
     assert list(found) == keys
@@ -410,15 +412,32 @@ def test_names_of_files_stay_below_and_apart(keys):
 
 def test_large_media_are_copied_in_pieces(tmp_path):
     data = os.urandom(9 << 20)
-    (tmp_path / "large").write_bytes(b"before" + data)
-    part = Part("film", "mp4", str(tmp_path / "large"), 6, len(data))
-    folder = MediaFolder(tmp_path, MediaReader(Store(str(tmp_path))))
+    with webdataset.TarWriter("a.tar") as sink:
+        sink.write({"__key__": "k", "film.mp4": data})
+    found = open_dataset("a.tar")
+    [row] = rows(found)
+    [part] = row.parts.values()
+    media = Media(found, "samples", Store("."))
+    folder = MediaFolder(tmp_path, media)
     with folder.sample():
         assert (tmp_path / folder.copy("k", part)).read_bytes() == data
-        assert max(map(len, folder.pieces(part))) <= 4 << 20
+        assert max(map(len, media.pieces(part, 0, part.size))) <= 4 << 20
     with pytest.raises(SampleError, match="duplicate_key"), folder.sample():
         folder.copy("k", part)
     assert (tmp_path / "media/k.film.mp4").read_bytes() == data
     with pytest.raises(SampleError, match="media_truncated"), folder.sample():
-        folder.copy("new", part._replace(size=len(data) + 1))
+        folder.copy("new", part._replace(size=1 << 30))
     assert not (tmp_path / "media/new.film.mp4").exists()
+
+
+def test_an_index_may_name_its_own_shards_only():
+    speech()
+    Path("secret.wav").write_bytes(sound(7))
+    index = sorted(Path("out/set/latest/index").iterdir())[0]
+    table = pq.read_table(index)
+    parts = table.column("parts").to_pylist()
+    parts[0][0] |= {"uri": os.path.abspath("secret.wav"), "offset": 0, "size": 44, "digest": None}
+    parts[1][0] |= {"uri": "../../../../secret.wav", "offset": 0, "size": 44, "digest": None}
+    table = table.set_column(table.column_names.index("parts"), "parts", [parts])
+    pq.write_table(table.cast(pq.read_schema(index)), index)
+    assert export("nemo")["skipped"] == {"media_missing": 2}
