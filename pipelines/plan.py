@@ -393,7 +393,7 @@ class _Builder:
         return text.at
 
     def _spec(self, stage: Stage, text: StepText, name: str) -> dict[str, Any]:
-        options = TypeAdapter(type(stage)).dump_python(stage, mode="json")
+        options = {**TypeAdapter(type(stage)).dump_python(stage, mode="json"), **stage.identity()}
         spec = {"use": text.use, "version": stage.version, "options": options, "as": name}
         digest = source_digest(type(stage))
         if digest:

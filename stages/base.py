@@ -129,6 +129,13 @@ class Stage(Configured):
     def bind(self, types: Types) -> None:
         """Check the options against the types that stand upstream. Raises ValueError(message)."""
 
+    def identity(self) -> dict[str, Any]:
+        """Options whose value is a mere name of what decides the output (a file), with what it stands for (its digest).
+
+        The fingerprint has these in place of the values.
+        """
+        return {}
+
 
 class Origin(NamedTuple):
     """A piece of input that is read as a whole.

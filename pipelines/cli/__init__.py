@@ -7,7 +7,8 @@ Exit codes: 0 done; 1 the run or check failed; 2 the command or the recipe is wr
 # isort: off
 from pipelines.cli import run
 from pipelines.cli import look
+from pipelines.cli import exchange
 from pipelines.cli import help
 from pipelines.cli.base import app
 
-__all__ = ["app", "help", "look", "run"]
+__all__ = ["app", "exchange", "help", "look", "run"]

@@ -43,7 +43,7 @@ StoreOption = Annotated[str, typer.Option(help="Store folder or URI.")]
 RunArgument = Annotated[str | None, typer.Argument(help="Run id; the newest when left out.")]
 
 
-def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def command(name: str, group: typer.Typer = app) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a command whose expected errors are shown as text, not as tracebacks."""
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
@@ -63,7 +63,7 @@ def command(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 print("\nstopped; what was committed stays, run again to go on", file=sys.stderr)
                 raise typer.Exit(130) from None
 
-        return app.command(name)(guarded)
+        return group.command(name)(guarded)
 
     return register
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.base import DataArgument, JsonOption, command, console, print_json
+from pipelines.cli.base import DataArgument, JsonOption, StoreOption, command, console, print_json
 
 
 @command("ls")
@@ -75,6 +75,56 @@ def show_command(
         terminal.print()
     if not rows:
         terminal.print("nothing to show")
+
+
+@command("view")
+def view_command(
+    data: DataArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than loopback let everybody look.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; any free one when left out.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the viewer is.")] = False,
+    store: StoreOption = ".omnicurate",
+) -> None:
+    """Look through samples and rejects in a browser: media, conversations, scores; filter by SQL or by clicks."""
+    import webbrowser
+
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.view.server import viewer
+    from schemas.store import Store
+
+    with viewer(open_dataset(data), Store(store), host, port) as server:
+        print(f"{server.url} (Ctrl-C ends it)", flush=True)
+        if not no_browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+@command("report")
+def report_command(
+    data: DataArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="HTML file to write.")] = "report.html",
+    store: StoreOption = ".omnicurate",
+) -> None:
+    """Write one HTML file on a data set, with its media in it: funnel, histograms, balance, samples, rejects."""
+    from pathlib import Path
+
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.render import size
+    from pipelines.report.report import report
+    from schemas.errors import OmnicurateError
+    from schemas.store import Store
+
+    page = report(open_dataset(data), Store(store))
+    try:
+        Path(output).write_bytes(page)
+    except OSError as error:
+        raise OmnicurateError(f"cannot write {output}: {error.strerror}", "-o names another file") from None
+    print(f"wrote {output}, {size(len(page))}")
 
 
 @command("verify")

@@ -30,9 +30,17 @@ class DataSet:
     index: Any
     shards: list[str]
 
+    @property
+    def name(self) -> str:
+        """What the data set is called; a folder of foreign tars, or a tar, by its own name."""
+        return self.manifest.dataset if self.manifest else os.path.basename(os.path.abspath(self.root))
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[Any]:
         """A DuckDB connection that sees `samples` and `rejects`, and can neither read nor write anything else.
+
+        `_samples` and `_rejects` are the same with two more columns, `_file` and `_row`: where a row stands. To ask for
+        one row by them takes no scan.
 
         Raises StoreError, with the file's name, when a file of a published data set is missing or damaged.
         """
@@ -49,15 +57,16 @@ class DataSet:
                 connection.register_filesystem(filesystem(self.root)[0])
             if self.manifest is None:
                 connection.register("indexed", self.index)
-                connection.execute("CREATE TABLE samples AS FROM indexed")
+                connection.execute("CREATE TABLE foreign_samples AS FROM indexed")
                 connection.unregister("indexed")
+                _view(connection, "samples", "0 AS _file, rowid AS _row, * FROM foreign_samples")
             else:
-                _view(connection, "samples", self.index)
+                _view(connection, "samples", _rows_of(self.index))
             if self.rejected:
-                _view(connection, "rejects", self.rejected)
+                _view(connection, "rejects", _rows_of(self.rejected))
             else:
                 none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
-                _create(connection, f"CREATE VIEW rejects AS SELECT {none}, * FROM samples LIMIT 0")
+                _view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
             files = [] if self.manifest is None else self.index + self.rejected
             connection.execute(f"SET allowed_paths = {_quoted(files + [_canonical(path) for path in files])}")
             connection.execute("SET enable_external_access = false")
@@ -108,6 +117,28 @@ def query(connection: Any, sql: str, values: Any = None) -> Any:
 
     values: what stands for the parameters ? or $name.
     """
+    with _understood():
+        return _selected(connection, sql, values).to_arrow_table()
+
+
+def stream(connection: Any, sql: str, rows: int) -> Iterator[Any]:
+    """The answer to one SELECT as Arrow record batches of at most so many rows, in order. Raises as `query` does."""
+    with _understood():
+        yield from _selected(connection, sql, None).to_arrow_reader(rows)
+
+
+def _selected(connection: Any, sql: str, values: Any) -> Any:
+    import duckdb
+
+    statements = connection.extract_statements(sql)
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        raise DataError("this is not one SELECT statement", "samples and rejects can be read, nothing else")
+    return connection.sql(statements[0], params=values)
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Errors of DuckDB that are the query's own fault become a DataError."""
     import duckdb
 
     wrong = (
@@ -118,10 +149,7 @@ def query(connection: Any, sql: str, values: Any = None) -> Any:
         duckdb.PermissionException,
     )
     try:
-        statements = connection.extract_statements(sql)
-        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-            raise DataError("this is not one SELECT statement", "samples and rejects can be read, nothing else")
-        return connection.sql(statements[0], params=values).to_arrow_table()
+        yield
     except wrong as error:
         raise DataError(f"the SQL cannot be used: {_reason(error)}") from None
 
@@ -139,16 +167,18 @@ def _canonical(path: str) -> str:
     return str(fs.unstrip_protocol(stripped))
 
 
-def _view(connection: Any, name: str, files: list[str]) -> None:
-    _create(connection, f"CREATE VIEW {name} AS FROM read_parquet({_quoted(files)}, union_by_name = true)")
+def _rows_of(files: list[str]) -> str:
+    scan = f"read_parquet({_quoted(files)}, union_by_name = true)"
+    return f"file_index AS _file, file_row_number AS _row, * FROM {scan}"
 
 
-def _create(connection: Any, sql: str) -> None:
+def _view(connection: Any, name: str, select: str) -> None:
     """Damaged files must not hide those that are well: what is missing then is an error for whoever asks for it."""
     import duckdb
 
     try:
-        connection.execute(sql)
+        connection.execute(f"CREATE VIEW _{name} AS SELECT {select}")
+        connection.execute(f"CREATE VIEW {name} AS SELECT * EXCLUDE (_file, _row) FROM _{name}")
     except duckdb.Error:
         return
 

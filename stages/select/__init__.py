@@ -1,1 +1,1 @@
-"""Steps that rename, sample, order and limit: they look at columns and keys, never at media."""
+"""Steps that rename, sample, split, list, order and limit: they look at columns and keys, never at media."""

@@ -1,0 +1,1 @@
+"""Data sets in the forms that training code of others reads."""

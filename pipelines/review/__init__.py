@@ -1,0 +1,1 @@
+"""Queues of samples for people who check them, and what they decided."""
