@@ -131,7 +131,9 @@ class PackRun(NodeRun):
             self.submit((shard,), job, partial(self._shards.__setitem__, shard), tally=False)
         for node, (name, rejected, twice, digests) in zip(lineage, rejects, strict=True):
             if rejected or twice is not None:
+                bare = [[step.name, reason] for step in node.steps for reason in step.stage.nameless]
                 what = {"name": name, "flow": node.flow, "types": node.types, "units": rejected, "duplicates": twice}
+                what["bare"] = bare
                 fp = fingerprint(["rejects", digests, name, self.out.root, self.version])
                 job = Job(fp, "rejects", inputs={**place, **what})
                 then = partial(self._rejects.__setitem__, node.index)

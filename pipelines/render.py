@@ -88,6 +88,18 @@ def mixture(console: Console, flow: str, shares: list[dict[str, Any]]) -> None:
             console.print(f"[yellow]{escape(text)}; more epochs or a smaller weight would help[/]", highlight=False)
 
 
+def holders(console: Console, found: list[dict[str, Any]]) -> None:
+    """The versions that still hold what was taken down."""
+    if not found:
+        console.print("no published version holds any of them now")
+        return
+    console.print("\n[yellow]Versions are never changed: drop the samples from these too, or remove them[/]")
+    made = table("still held by", ">samples")
+    for version in found:
+        made.add_row(version["path"], number(version["samples"]))
+    console.print(made, highlight=False)
+
+
 def _licenses(found: dict[str, Any]) -> str:
     """Samples by licence, and how many state none."""
     none = found["samples"] - sum(found["licenses"].values())

@@ -117,6 +117,8 @@ class Stage(Configured):
 
     reasons: ClassVar[tuple[str, ...]] = ()
     """The reject reasons that the stage itself gives."""
+    nameless: ClassVar[tuple[str, ...]] = ()
+    """Those of them whose rejects are listed by their keys alone: nothing of their content may stay."""
 
     def reads(self) -> Columns:
         """Columns (dotted paths) and parts that the work depends on; nothing else can be reached."""

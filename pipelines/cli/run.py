@@ -15,6 +15,7 @@ import typer
 
 from pipelines.cli.base import (
     AddressOption,
+    DataArgument,
     EngineOption,
     JsonOption,
     RecipeArgument,
@@ -90,6 +91,32 @@ def mix_command(
         from pipelines import render
 
         render.summary(console(), report)
+
+
+@command("drop")
+def drop_command(
+    data: DataArgument,
+    keys: Annotated[str, typer.Option(help="The keys to drop: one a line, or a table with a column `key`.")],
+    within: Annotated[str, typer.Option(help="Folder below which to look for versions that hold them.")] = "out",
+    store: StoreOption = ".omnicurate",
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a data set without some samples and all that was made of them; say which versions still hold any."""
+    from pipelines.takedown import holders, takedown_plan
+    from schemas.store import Store
+
+    plan = takedown_plan(data, keys, store)
+    report = _run(plan, Store(os.path.abspath(store)), plan.file, engine, "local", workers, None, quiet=as_json)
+    report["holders"] = [{**found, "path": _below_here(found["path"])} for found in holders(within, keys)]
+    if as_json:
+        print_json(report)
+        return
+    from pipelines import render
+
+    render.summary(console(), report)
+    render.holders(console(), report["holders"])
 
 
 def _run(

@@ -254,7 +254,10 @@ def rejects_work(bench: Bench, job: Job, model: Any) -> Commit:
                 rows = bench.ledger.read(fp).take(pa.array(gone))
             else:
                 rows = whole_rows(Frame(bench.ledger, reading), inputs["types"], gone)
-            total += _write_rejects(writer, schema, rows, drops.take(pa.array(gone)), inputs["flow"])
+            drops = drops.take(pa.array(gone))
+            total += _write_rejects(
+                writer, schema, _without_content(rows, drops, inputs["bare"]), drops, inputs["flow"]
+            )
         if inputs["duplicates"] is not None:
             layout, group, units = inputs["duplicates"]
             rows = _slices(bench, layout, group, units)
@@ -264,6 +267,15 @@ def rejects_work(bench: Bench, job: Job, model: Any) -> Commit:
     out.put_new(f"{inputs['version']}/{REJECTED_DIR}/{inputs['name']}.parquet", temporary)
     commit = Commit(job.fp, total, total, facts={"rejected": inputs["name"], "digest": found})
     return bench.ledger.publish(commit, pa.table({"rows": pa.array([total])}))
+
+
+def _without_content(rows: pa.Table, drops: pa.StructArray, bare: list[list[str]]) -> pa.Table:
+    """The rows, of which those with one of the (step, reason) pairs have lost everything but their keys."""
+    step, reason, _ = drops.flatten()
+    pairs = pc.binary_join_element_wise(step, reason, "\0")
+    hidden = pc.is_in(pairs, pa.array(["\0".join(pair) for pair in bare], pa.string()))
+    shown = pc.if_else(hidden, pa.scalar(None, pa.int64()), pa.array(np.arange(len(rows))))
+    return rows.take(shown).set_column(rows.column_names.index("key"), "key", rows.column("key"))
 
 
 def _write_rejects(writer: pq.ParquetWriter, schema: pa.Schema, rows: pa.Table, drops: pa.Array, flow: str) -> int:

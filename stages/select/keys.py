@@ -29,6 +29,7 @@ class Keys(Columnar):
     """
 
     reasons = ("taken_down", "not_listed")
+    nameless = ("taken_down",)
 
     file: InputPath
     """One key a line; or a table (`.csv`, `.jsonl`, `.parquet`) with a column `key`. It is held in memory."""
@@ -46,9 +47,13 @@ class Keys(Columnar):
         yield from found
         if not found:
             try:
-                _keys(self.file, self._digest)
+                self.listed()
             except DataError as error:
                 yield error.message
+
+    def listed(self) -> frozenset[str]:
+        """The keys in the file. Raises DataError where it cannot be read."""
+        return _keys(self.file, self._digest)
 
     def identity(self) -> dict[str, Any]:
         """The file's content."""
@@ -64,7 +69,7 @@ class Keys(Columnar):
 
     def table(self, rows: pa.Table) -> pa.Table:
         """`_drop` for the listed rows, or for the others."""
-        keys = _keys(self.file, self._digest)
+        keys = self.listed()
         own = rows.column("key").to_pylist()
         lineage = rows.column("lineage").to_pylist() if "lineage" in rows.column_names else [None] * len(own)
         listed = [
