@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipelines.cli.base import DataArgument, JsonOption, command, console, print_json
+from schemas.errors import OmnicurateError
+
+ByOption = Annotated[str, typer.Option("--by", help="Groups: columns such as task or loss.step, with commas.")]
 
 
 @command("ls")
@@ -36,18 +39,40 @@ def ls_command(
 
 
 @command("stats")
-def stats_command(data: DataArgument, as_json: JsonOption = False) -> None:
-    """Counts, sizes, media and a summary of every column."""
+def stats_command(
+    data: DataArgument,
+    by: ByOption = "",
+    columns: Annotated[bool, typer.Option("--columns", help="Every column and medium instead: takes longer.")] = False,
+    condition: Annotated[
+        str | None, typer.Option("--what-if", metavar="SQL", help="Count what would meet a condition: `loss.mean < 2`.")
+    ] = None,
+    sql: Annotated[
+        str | None, typer.Option("--sql", metavar="SQL", help="One SELECT over samples, rejects and lineage.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what a data set holds, by source, task, language and modality or any column; ask what a filter would do."""
     from pipelines.inspect.dataset import open_dataset
-    from pipelines.inspect.stats import stats
+    from pipelines.inspect.stats import select, stats, summary, what_if
+    from pipelines.render import stats as render
 
-    found = stats(open_dataset(data))
+    if sum((columns, condition is not None, sql is not None)) > 1 or (by and (columns or sql is not None)):
+        raise OmnicurateError("--columns, --what-if and --sql exclude each other; --by goes with --what-if alone")
+    opened = open_dataset(data)
+    paths = [path.strip() for path in by.split(",") if path.strip()]
+    found: Any
+    if sql is not None:
+        found, show = select(opened, sql), render.selected
+    elif condition is not None:
+        found, show = what_if(opened, condition, paths), render.what_if
+    elif columns:
+        found, show = summary(opened), render.summary
+    else:
+        found, show = stats(opened, paths), render.stats
     if as_json:
         print_json(found)
     else:
-        from pipelines import render
-
-        render.stats(console(), found)
+        show(console(), found)
 
 
 @command("show")

@@ -20,6 +20,10 @@ from schemas.sample import Part
 from schemas.store import Store, filesystem, is_local
 
 _VERSION = re.compile("[0-9a-f]{8}")  # names of versions
+_ANCESTORS = (
+    "SELECT key, a.step AS step, a.key AS ancestor, a.dataset AS dataset "
+    "FROM (SELECT key, unnest(lineage) AS a FROM samples)"
+)
 
 
 @dataclass(frozen=True)
@@ -35,41 +39,52 @@ class DataSet:
     shards: list[str]
 
     @contextlib.contextmanager
-    def connect(self) -> Iterator[Any]:
-        """A DuckDB connection that sees `samples` and `rejects`, and can neither read nor write anything else.
+    def connect(self, older: DataSet | None = None) -> Iterator[Any]:
+        """A DuckDB connection that sees `samples`, `rejects` and `lineage`, and can read and write nothing else.
 
+        lineage: a row for each ancestor of a sample. older: a data set whose samples are then seen as `older`.
         Raises StoreError, with the file's name, when a file of a published data set is missing or damaged.
         """
         import duckdb
 
         settings = {
-            "threads": 2,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,  # or SQL could name the variables of this process
         }
-        with self.explained(), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
-            if not is_local(self.root):
-                connection.register_filesystem(filesystem(self.root)[0])
-            if self.manifest is None:
-                connection.register("indexed", self.index)
-                connection.execute("CREATE TABLE samples AS FROM indexed")
-                connection.unregister("indexed")
-            else:
-                _view(connection, "samples", self.index)
+        with self.explained(older), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
+            self._show(connection, "samples")
             if self.rejected:
                 _view(connection, "rejects", self.rejected)
             else:
                 none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
                 _create(connection, f"CREATE VIEW rejects AS SELECT {none}, * FROM samples LIMIT 0")
-            files = [] if self.manifest is None else self.index + self.rejected
+            if "lineage" in (self.index.schema.names if self.manifest is None else self.manifest.columns):
+                _create(connection, f"CREATE VIEW lineage AS {_ANCESTORS}")
+            else:
+                none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("step", "ancestor", "dataset"))
+                _create(connection, f"CREATE VIEW lineage AS SELECT key, {none} FROM samples LIMIT 0")
+            files = self.files + (older.files if older else [])
+            if older is not None:
+                older._show(connection, "older")
             connection.execute(f"SET allowed_paths = {_quoted(files + [_canonical(path) for path in files])}")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             yield connection
 
+    def _show(self, connection: Any, name: str) -> None:
+        """Let a connection see the samples under a name."""
+        if self.manifest is None:
+            connection.register("indexed", self.index)
+            connection.execute(f"CREATE TABLE {name} AS FROM indexed")
+            connection.unregister("indexed")
+            return
+        if not is_local(self.root):
+            connection.register_filesystem(filesystem(self.root)[0])
+        _view(connection, name, self.index)
+
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
+    def explained(self, older: DataSet | None = None) -> Iterator[None]:
         """Errors of DuckDB in this block become errors for people, which name the file that is at fault."""
         import duckdb
 
@@ -77,7 +92,8 @@ class DataSet:
             yield
         except duckdb.Error as error:
             # A view is missing where a file has no footer; what else a query cannot find is not in any file.
-            damage = self._damage(deep=not isinstance(error, duckdb.CatalogException))
+            deep = not isinstance(error, duckdb.CatalogException)
+            damage = self._damage(deep) or (older._damage(deep) if older else None)
             if damage is not None:
                 raise damage from None
             raise DataError(f"{self.root} cannot be queried: {_reason(error)}") from None
@@ -88,13 +104,18 @@ class DataSet:
         files = self.manifest.rejected_files if self.manifest else []
         return [f"{self.root}/{REJECTED_DIR}/{file.name}" for file in files]
 
+    @property
+    def files(self) -> list[str]:
+        """The Parquet files of the samples and the rejects; none where the index is made for the occasion."""
+        return [] if self.manifest is None else self.index + self.rejected
+
     def _damage(self, deep: bool) -> StoreError | None:
         """An error that names the first file that is missing or cannot be read; deep: all of it, not its footer."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         store = Store(self.root)
-        for path in [] if self.manifest is None else self.index + self.rejected:
+        for path in self.files:
             try:
                 with store.open(path.removeprefix(f"{store.root}/")) as file:
                     parquet = pq.ParquetFile(file)
@@ -143,8 +164,13 @@ def _canonical(path: str) -> str:
     return str(fs.unstrip_protocol(stripped))
 
 
+def parquet(files: list[str]) -> str:
+    """SQL that reads Parquet files as one table; its hidden column is file_row_number."""
+    return f"read_parquet({_quoted(files)}, union_by_name = true)"
+
+
 def _view(connection: Any, name: str, files: list[str]) -> None:
-    _create(connection, f"CREATE VIEW {name} AS FROM read_parquet({_quoted(files)}, union_by_name = true)")
+    _create(connection, f"CREATE VIEW {name} AS FROM {parquet(files)}")
 
 
 def _create(connection: Any, sql: str) -> None:
