@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.base import DataArgument, JsonOption, command, console, print_json
+from pipelines.cli.base import DataArgument, JsonOption, StoreOption, command, console, print_json
 from schemas.errors import OmnicurateError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ByOption = Annotated[str, typer.Option("--by", help="Groups: columns such as task or loss.step, with commas.")]
 
@@ -61,6 +65,7 @@ def stats_command(
     opened = open_dataset(data)
     paths = [path.strip() for path in by.split(",") if path.strip()]
     found: Any
+    show: Callable[[Console, Any], None]
     if sql is not None:
         found, show = select(opened, sql), render.selected
     elif condition is not None:
@@ -69,6 +74,49 @@ def stats_command(
         found, show = summary(opened), render.summary
     else:
         found, show = stats(opened, paths), render.stats
+    _tell(found, show, as_json)
+
+
+@command("diff")
+def diff_command(
+    old: Annotated[str, typer.Argument(help="Data set or version; alone, its two newest versions are compared.")],
+    new: Annotated[str | None, typer.Argument(help="Data set or version to compare with.")] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="List every added (+), removed (-) and changed (~) key.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What changed between two versions: recipe, steps, samples added, removed and changed."""
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.inspect.diff import changed_keys, diff, newest_versions
+    from pipelines.render import diff as render
+
+    pair = (old, new) if new is not None else newest_versions(old)
+    before, after = map(open_dataset, pair)
+    if keys:
+        listed = changed_keys(before, after)
+        if as_json:
+            print_json([{"change": change, "key": key} for change, key in listed])
+            return
+        for change, key in listed:
+            print(f"{render.MARKS[change]} {key}")
+        return
+    _tell(diff(before, after), render.diff, as_json)
+
+
+@command("trace")
+def trace_command(
+    data: DataArgument, key: Annotated[str, typer.Argument(help="Key of a sample.")], as_json: JsonOption = False
+) -> None:
+    """How a sample came to be: its source, the steps with what each wrote, the decision, its ancestors."""
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.inspect.trace import trace
+    from pipelines.render import trace as render
+
+    _tell(trace(open_dataset(data), key), render.trace, as_json)
+
+
+def _tell(found: Any, show: Callable[[Console, Any], None], as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
@@ -100,6 +148,33 @@ def show_command(
         terminal.print()
     if not rows:
         terminal.print("nothing to show")
+
+
+@command("view")
+def view_command(
+    data: DataArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than loopback let everybody look.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; any free one when left out.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only say where the viewer is.")] = False,
+    store: StoreOption = ".omnicurate",
+) -> None:
+    """Look through samples and rejects in a browser: media, conversations, scores; filter by SQL or by clicks."""
+    import webbrowser
+
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.view.server import viewer
+    from schemas.store import Store
+
+    with viewer(open_dataset(data), Store(store), host, port) as server:
+        print(f"{server.url} (Ctrl-C ends it)", flush=True)
+        if not no_browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
 
 
 @command("verify")

@@ -20,10 +20,7 @@ from schemas.sample import Part
 from schemas.store import Store, filesystem, is_local
 
 _VERSION = re.compile("[0-9a-f]{8}")  # names of versions
-_ANCESTORS = (
-    "SELECT key, a.step AS step, a.key AS ancestor, a.dataset AS dataset "
-    "FROM (SELECT key, unnest(lineage) AS a FROM samples)"
-)
+_LINEAGE = "STRUCT(step VARCHAR, key VARCHAR, dataset VARCHAR)"
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,19 @@ class DataSet:
     index: Any
     shards: list[str]
 
+    @property
+    def name(self) -> str:
+        """What the data set is called; a folder of foreign tars, or a tar, by its own name."""
+        return self.manifest.dataset if self.manifest else os.path.basename(os.path.abspath(self.root))
+
     @contextlib.contextmanager
     def connect(self, older: DataSet | None = None) -> Iterator[Any]:
         """A DuckDB connection that sees `samples`, `rejects` and `lineage`, and can read and write nothing else.
 
-        lineage: a row for each ancestor of a sample. older: a data set whose samples are then seen as `older`.
+        `lineage` has a row for each ancestor of a sample. `_samples` and `_rejects` are `samples` and `rejects` with
+        two more columns, `_file` and `_row`: where a row stands. To ask for one row by them takes no scan.
+
+        older: a data set whose samples are then seen as `older`.
         Raises StoreError, with the file's name, when a file of a published data set is missing or damaged.
         """
         import duckdb
@@ -54,19 +59,20 @@ class DataSet:
         }
         with self.explained(older), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
             self._show(connection, "samples")
-            if self.rejected:
-                _view(connection, "rejects", self.rejected)
-            else:
-                none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
-                _create(connection, f"CREATE VIEW rejects AS SELECT {none}, * FROM samples LIMIT 0")
-            if "lineage" in (self.index.schema.names if self.manifest is None else self.manifest.columns):
-                _create(connection, f"CREATE VIEW lineage AS {_ANCESTORS}")
-            else:
-                none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("step", "ancestor", "dataset"))
-                _create(connection, f"CREATE VIEW lineage AS SELECT key, {none} FROM samples LIMIT 0")
-            files = self.files + (older.files if older else [])
             if older is not None:
                 older._show(connection, "older")
+            if self.rejected:
+                _view(connection, "rejects", _rows_of(self.rejected))
+            else:
+                none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
+                _view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
+            ancestors = "key, a.step AS step, a.key AS ancestor, a.dataset AS dataset"
+            if "lineage" in (self.index.schema.names if self.manifest is None else self.manifest.columns):
+                _create(connection, "lineage", f"{ancestors} FROM (SELECT key, unnest(lineage) AS a FROM samples)")
+            else:
+                none = f"(SELECT NULL::VARCHAR AS key, NULL::{_LINEAGE} AS a)"
+                _create(connection, "lineage", f"{ancestors} FROM {none} LIMIT 0")
+            files = self.files + (older.files if older else [])
             connection.execute(f"SET allowed_paths = {_quoted(files + [_canonical(path) for path in files])}")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
@@ -76,12 +82,13 @@ class DataSet:
         """Let a connection see the samples under a name."""
         if self.manifest is None:
             connection.register("indexed", self.index)
-            connection.execute(f"CREATE TABLE {name} AS FROM indexed")
+            connection.execute(f"CREATE TABLE foreign_{name} AS FROM indexed")
             connection.unregister("indexed")
+            _view(connection, name, f"0 AS _file, rowid AS _row, * FROM foreign_{name}")
             return
         if not is_local(self.root):
             connection.register_filesystem(filesystem(self.root)[0])
-        _view(connection, name, self.index)
+        _view(connection, name, _rows_of(self.index))
 
     @contextlib.contextmanager
     def explained(self, older: DataSet | None = None) -> Iterator[None]:
@@ -164,21 +171,23 @@ def _canonical(path: str) -> str:
     return str(fs.unstrip_protocol(stripped))
 
 
-def parquet(files: list[str]) -> str:
-    """SQL that reads Parquet files as one table; its hidden column is file_row_number."""
-    return f"read_parquet({_quoted(files)}, union_by_name = true)"
+def _rows_of(files: list[str]) -> str:
+    scan = f"read_parquet({_quoted(files)}, union_by_name = true)"
+    return f"file_index AS _file, file_row_number AS _row, * FROM {scan}"
 
 
-def _view(connection: Any, name: str, files: list[str]) -> None:
-    _create(connection, f"CREATE VIEW {name} AS FROM {parquet(files)}")
+def _view(connection: Any, name: str, select: str) -> None:
+    """A view of rows, and one that also says where they stand."""
+    _create(connection, f"_{name}", select)
+    _create(connection, name, f"* EXCLUDE (_file, _row) FROM _{name}")
 
 
-def _create(connection: Any, sql: str) -> None:
+def _create(connection: Any, view: str, select: str) -> None:
     """Damaged files must not hide those that are well: what is missing then is an error for whoever asks for it."""
     import duckdb
 
     try:
-        connection.execute(sql)
+        connection.execute(f"CREATE VIEW {view} AS SELECT {select}")
     except duckdb.Error:
         return
 

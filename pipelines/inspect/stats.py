@@ -1,7 +1,7 @@
 """What a data set holds: counts, sizes, durations and resolutions, by group; every column when asked.
 
 The usual tables come from one pass, which folds the samples into cells: a row for each combination of the groups'
-values. A cell also keeps the measures of some of its samples, and quantiles are theirs: of all samples up to _PICKED,
+values. A cell also keeps the numbers of some of its samples, and quantiles are theirs: of all samples up to _PICKED,
 and of about so many above.
 """
 
@@ -24,39 +24,46 @@ from pipelines.inspect.columns import (
     leaves,
     unknown,
 )
-from pipelines.inspect.dataset import DataSet, parquet, query, unusable
+from pipelines.inspect.dataset import DataSet, query, unusable
 from schemas.errors import DataError
 from schemas.store import is_local
 
-_PICKED = 200_000
+_PICKED = 100_000
 _FEWEST = 20  # picked samples that a group's medians need, unless they are all
 _QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
+_MEDIANS = ("duration", "width", "height")  # which groups state
 
 
 def stats(data: DataSet, by: Sequence[str] = ()) -> dict[str, Any]:
-    """Counts, bytes, tokens, durations and resolutions of a data set and its groups.
+    """Counts, bytes, tokens, durations and resolutions of a data set and its groups, quantiles of numeric columns.
 
     by: columns (dotted paths, or `modality`) whose values make one table of groups; otherwise there is a table for
         each of source, task, language and modality. Raises DataError for an unknown column.
     """
     with data.connect() as connection:
         columns = leaves(connection, "samples")
-        found = _head(data, connection)
+        found = _head(data)
         groups = [list(by)] if by else [[name] for name in DIMENSIONS if name in columns or name == MODALITY]
-        paths = list(dict.fromkeys(path for group in groups for path in group))
-        measures = _measures(columns)
-        texts = has_text(columns) if data.manifest is None else _has_text(connection, data, columns)
-        figures, source = _figures(data, columns, measures, found["samples"])
-        connection.execute(f"CREATE TEMP TABLE cells AS {grouped(columns, paths, figures, source, texts)}")
-        found["measures"] = [_measure(connection, name) for name in measures]
+        keys = {path: f"g{i}" for i, path in enumerate(dict.fromkeys(path for group in groups for path in group))}
+        lengths = _lengths(columns)
+        texts = has_text(columns) if data.manifest is None else _has_text(connection, data.index, columns, found)
+        numbers = {path: leaf.sql for path, leaf in columns.items() if leaf.number}
+        if "characters" in lengths:
+            numbers["characters"] = lengths["characters"]
+        picks = _fold(connection, columns, keys, texts, lengths, numbers, found["samples"])
+        found |= {"picked": picks, "quantiles": _quantiles(connection, list(numbers), picks)}
+        medians = {path: f"c{place}" for place, path in enumerate(numbers) if path in _MEDIANS}
         found["groups"] = [
-            {"by": group, "rows": _rows(connection, {path: f"g{paths.index(path)}" for path in group}, measures)}
+            {"by": group, "rows": _rows(connection, {path: keys[path] for path in group}, list(lengths), medians)}
             for group in groups
         ]
+        for name in lengths:
+            [total] = connection.execute(f"SELECT sum({name}) FROM cells").fetchone()
+            found[name] = steady(total)
     return found
 
 
-def _head(data: DataSet, connection: Any) -> dict[str, Any]:
+def _head(data: DataSet) -> dict[str, Any]:
     """What the manifest says, or the tars do."""
     sizes = [_size(shard, data.root) for shard in data.shards if is_local(shard)]
     found: dict[str, Any] = {"root": data.root}
@@ -83,67 +90,62 @@ def _size(shard: str, root: str) -> int:
         raise unusable(shard, "is missing", root) from None
 
 
-def _measures(columns: Mapping[str, Leaf]) -> dict[str, str]:
-    """SQL of what is measured of a sample: its tokens where a step counted them, else its characters."""
-    found = {name: name for name in ("duration", "width", "height") if name in columns and columns[name].number}
+def _lengths(columns: Mapping[str, Leaf]) -> dict[str, str]:
+    """SQL of what is summed: durations, and tokens where a step counted them, else characters."""
+    found = {"duration": "duration"} if "duration" in columns and columns["duration"].number else {}
     tokens = [leaf.sql for leaf in columns.values() if leaf.number and f".{leaf.path}".endswith(".tokens")]
     texts = [f"length({name})" for name in ("text", "caption") if name in columns]
-    if tokens:
-        found["tokens"] = _sum(tokens)
-    elif texts:
-        found["characters"] = _sum(texts)
+    if tokens or texts:
+        found["tokens" if tokens else "characters"] = " + ".join(f"coalesce({term}, 0)" for term in tokens or texts)
     return found
 
 
-def _sum(terms: list[str]) -> str:
-    return " + ".join(f"coalesce({term}, 0)" for term in terms)
-
-
-def _has_text(connection: Any, data: DataSet, columns: Mapping[str, Leaf]) -> str:
+def _has_text(connection: Any, index: list[str], columns: Mapping[str, Leaf], found: dict[str, Any]) -> str:
     """SQL: whether a sample has text. Texts are long: where the footers say how many are null, none is read."""
-    assert data.manifest is not None
     counts = (
         "SELECT path_in_schema, sum(stats_null_count) FROM parquet_metadata(?) GROUP BY 1 "
         "HAVING count(stats_null_count) = count(*) AND sum(num_values) = ?"
     )
-    nulls = dict(connection.execute(counts, [data.index, data.manifest.samples]).fetchall())
+    nulls = dict(connection.execute(counts, [index, found["samples"]]).fetchall())
     if any(nulls.get(name) == 0 for name in TEXTS):
         return "true"
-    return has_text(name for name in TEXTS if name in columns and nulls.get(name) != data.manifest.samples)
+    return has_text(name for name in columns if nulls.get(name) != found["samples"])
 
 
-def _figures(data: DataSet, columns: Mapping[str, Leaf], measures: dict[str, str], samples: int) -> tuple[str, str]:
-    """What a cell holds, and what it is made from."""
+def _fold(
+    connection: Any,
+    columns: Mapping[str, Leaf],
+    keys: Mapping[str, str],
+    texts: str,
+    lengths: Mapping[str, str],
+    numbers: Mapping[str, str],
+    samples: int,
+) -> int:
+    """The one pass: makes the tables `cells` and `picks`, with the numbers c0, c1, …; how many samples were picked."""
     size = f"list_sum({each_part(columns, 'p.size')})" if "parts" in columns else "0"
     figures = ["count(*) AS samples", f"coalesce(sum({size}), 0)::BIGINT AS bytes"]
-    for name, sql in measures.items():
-        total = "fsum" if name == "duration" else "sum"  # exact enough to be the same in any order
-        figures += [f"count({sql}) AS n_{name}, {total}({sql}) AS sum_{name}"]
-        figures += [f"min({sql}) AS min_{name}, max({sql}) AS max_{name}"]
-    every = -(-samples // _PICKED)
-    source, some = "samples", ""
-    if data.manifest is not None and every > 1:
-        source, some = parquet(data.index), f" FILTER (hash(file_row_number) % {every} = 0)"
-    picked = ", ".join(f"{name} := {sql}" for name, sql in measures.items()) or "nothing := NULL"
-    return ", ".join([*figures, f"list(struct_pack({picked})){some} AS picked"]), source
+    for name, sql in lengths.items():
+        figures.append(f"{'fsum' if name == 'duration' else 'sum'}({sql}) AS {name}")
+    packed = ", ".join(f"c{place} := {sql}" for place, sql in enumerate(numbers.values())) or "nothing := NULL"
+    some = f"hash(_row) % {-(-samples // _PICKED) or 1} = 0"
+    figures.append(f"list(struct_pack({packed})) FILTER (WHERE {some}) AS picked")
+    cells = grouped(columns, list(keys), ", ".join(figures), "_samples", texts)
+    connection.execute(f"CREATE TEMP TABLE cells AS {cells}")
+    names = ", ".join([*keys.values(), "unnest(picked, max_depth := 2)"])
+    connection.execute(f"CREATE TEMP TABLE picks AS SELECT {names} FROM cells")
+    [picks] = connection.execute("SELECT count(*) FROM picks").fetchone()
+    return int(picks)
 
 
-def _measure(connection: Any, name: str) -> dict[str, Any]:
-    """How a measure is distributed over all samples."""
-    sql = f"SELECT sum(n_{name}), min(min_{name}), max(max_{name}), sum(sum_{name}), {_quantiles(name)} FROM cells"
-    present, low, high, total, quantiles = connection.execute(sql).fetchone()
-    mean = steady(total / present) if present else None
-    found = {"measure": name, "present": present, "sum": steady(total), "min": low, "mean": mean, "max": high}
-    return found | dict(zip(_QUANTILES, quantiles or [None] * len(_QUANTILES), strict=True))
-
-
-def _quantiles(name: str) -> str:
-    """SQL: the quantiles of a measure over the samples that were picked."""
-    values = f"list_transform({_PICKS}, lambda p: p.{name})"
-    return f"list_aggregate({values}, 'quantile_disc', {list(_QUANTILES.values())})"
-
-
-_PICKS = "flatten(list(picked) FILTER (picked IS NOT NULL))"
+def _quantiles(connection: Any, numbers: list[str], picks: int) -> list[dict[str, Any]]:
+    """How each number is distributed over the samples that were picked, and which share of them has it."""
+    wanted = ", ".join(f"count(c{i}), quantile_disc(c{i}, {list(_QUANTILES.values())})" for i in range(len(numbers)))
+    row = connection.execute(f"SELECT {wanted or '0'} FROM picks").fetchone()
+    return [
+        {"column": path, "present": steady(present / picks), **dict(zip(_QUANTILES, quantiles, strict=True))}
+        for path, present, quantiles in zip(numbers, row[::2], row[1::2], strict=False)
+        if present
+    ]
 
 
 def steady(value: Any) -> Any:
@@ -151,22 +153,33 @@ def steady(value: Any) -> Any:
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
-def _rows(connection: Any, group: dict[str, str], measures: dict[str, str]) -> list[dict[str, Any]]:
+def _rows(
+    connection: Any, keys: Mapping[str, str], lengths: list[str], medians: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """A table of groups, the largest first."""
-    sums = [name for name in measures if name not in ("width", "height")]
-    medians = [name for name in ("duration", "width", "height") if name in measures]
-    enough = f"len({_PICKS}) >= least({_FEWEST}, sum(samples))"
-    figures = ["sum(samples)::BIGINT", "sum(bytes)::BIGINT", *(f"sum(sum_{name})" for name in sums)]
-    figures += [f"CASE WHEN {enough} THEN {_quantiles(name)}[2] END" for name in medians]
-    keys = ", ".join(group.values())
-    sql = f"SELECT {keys}, {', '.join(figures)} FROM cells GROUP BY ALL ORDER BY sum(samples) DESC, {keys}"
+    names = ", ".join(keys.values())
+    sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in ("samples", "bytes"))
+    sums += "".join(f", sum({name}) AS {name}" for name in lengths)
+    picked = ", ".join(["count(*) AS picks", *(f"quantile_disc({c}, 0.5) AS {name}" for name, c in medians.items())])
+    same = " AND ".join(f"a.{key} IS NOT DISTINCT FROM b.{key}" for key in keys.values())
+    enough = f"b.picks >= least({_FEWEST}, a.samples)"
+    shown = [*(f"a.{key}" for key in keys.values()), "a.samples", "a.bytes", *(f"a.{name}" for name in lengths)]
+    shown += [f"CASE WHEN {enough} THEN b.{name} END" for name in medians]
+    sql = (
+        f"SELECT {', '.join(shown)} FROM (SELECT {names}, {sums} FROM cells GROUP BY ALL) AS a "
+        f"LEFT JOIN (SELECT {names}, {picked} FROM picks GROUP BY ALL) AS b ON {same} "
+        f"ORDER BY a.samples DESC, {', '.join(f'a.{key}' for key in keys.values())}"
+    )
     rows = []
     for row in connection.execute(sql).fetchall():
-        values, (samples, size), rest = row[: len(group)], row[len(group) :][:2], row[len(group) + 2 :]
-        found = {"group": dict(zip(group, values, strict=True)), "samples": samples, "bytes": size}
-        found |= dict(zip(sums, map(steady, rest[: len(sums)]), strict=True))
-        found["median"] = dict(zip(medians, rest[len(sums) :], strict=True))
-        rows.append(found)
+        group, figures, middle = (
+            row[: len(keys)],
+            row[len(keys) : len(shown) - len(medians)],
+            row[len(shown) - len(medians) :],
+        )
+        found: dict[str, Any] = {"group": dict(zip(keys, group, strict=True))}
+        found |= dict(zip(("samples", "bytes", *lengths), map(steady, figures), strict=True))
+        rows.append(found | {"median": dict(zip(medians, middle, strict=True))})
     return rows
 
 

@@ -30,19 +30,24 @@ def stats(console: Console, found: dict[str, Any]) -> None:
             label = "  bytes" if name == "shard_bytes" else "  samples"
             low, mean, high = (show(found[name][key]) for key in ("min", "mean", "max"))
             head.add_row(label, f"{low} to {high}, mean {mean}")
+    for name in ("tokens", "characters"):
+        if name in found:
+            head.add_row(name, number(found[name]))
+    if found.get("duration"):
+        head.add_row("duration", seconds(found["duration"]))
     console.print(head, highlight=False)
     for group in found["groups"]:
         _groups(console, group, found)
-    _measures(console, found)
+    _numbers(console, found)
 
 
 def _groups(console: Console, group: dict[str, Any], found: dict[str, Any]) -> None:
     rows, total = group["rows"], found["samples"]
-    measured = {row["measure"] for row in found["measures"] if row["present"]}
-    length = next((name for name in ("tokens", "characters") if name in measured), None)
+    length = next((name for name in ("tokens", "characters") if name in found), None)
+    durations = "duration" in found
+    resolutions = any(row["median"].get("width") for row in rows)
     names = [*(escape(name) for name in group["by"]), ">samples", ">", ">media"]
-    names += [f">{length}"] * bool(length) + [">duration", ">median"] * ("duration" in measured)
-    names += [">size"] * ({"width", "height"} <= measured)
+    names += [f">{length}"] * bool(length) + [">duration", ">median"] * durations + [">resolution"] * resolutions
     made = table(*names, title=f"\nby {', '.join(group['by'])}")
     for row in rows[:_ROWS]:
         share = f"{row['samples'] / total:.1%}" if total else ""
@@ -51,11 +56,11 @@ def _groups(console: Console, group: dict[str, Any], found: dict[str, Any]) -> N
         median = row["median"]
         if length:
             cells.append(number(row[length] or None))
-        if "duration" in measured:
+        if durations:
             cells += [seconds(row["duration"]) if row["duration"] else ""]
             cells += [seconds(median["duration"]) if median["duration"] is not None else ""]
-        if {"width", "height"} <= measured:
-            cells.append(f"{median['width']}×{median['height']}" if median["width"] and median["height"] else "")
+        if resolutions:
+            cells.append(f"{median['width']}×{median['height']}" if median["width"] else "")
         made.add_row(*cells)
     console.print(made, highlight=False)
     if len(rows) > _ROWS:
@@ -67,13 +72,12 @@ def value(of: Any) -> str:
     return "[dim]none[/]" if of is None else escape(number(of) if isinstance(of, float) else str(of))
 
 
-def _measures(console: Console, found: dict[str, Any]) -> None:
-    made = table("measure", ">present", ">min", *(f">{name}" for name in _QUANTILES), ">max", ">mean", title="\nmeasures")
-    for row in found["measures"]:
-        if row["present"]:
-            cells = ("present", "min", *_QUANTILES, "max", "mean")
-            made.add_row(row["measure"], *(number(row[cell]) for cell in cells))
-    if made.row_count:
+def _numbers(console: Console, found: dict[str, Any]) -> None:
+    of = f" [not bold dim]of {found['picked']:,} samples[/]" if found["picked"] < found["samples"] else ""
+    made = table("column", ">present", *(f">{name}" for name in _QUANTILES), title=f"\nquantiles{of}")
+    for row in found["quantiles"]:
+        made.add_row(escape(row["column"]), f"{row['present']:.1%}", *(number(row[name]) for name in _QUANTILES))
+    if found["quantiles"]:
         console.print(made, highlight=False)
 
 

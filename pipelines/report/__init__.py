@@ -1,0 +1,1 @@
+"""The report: a data set on one page that needs no server and no network."""
