@@ -50,8 +50,8 @@ def stats(data: DataSet, by: Sequence[str] = ()) -> dict[str, Any]:
         numbers = {path: leaf.sql for path, leaf in columns.items() if leaf.number}
         if "characters" in lengths:
             numbers["characters"] = lengths["characters"]
-        picks = _fold(connection, columns, keys, texts, lengths, numbers, found["samples"])
-        found |= {"picked": picks, "quantiles": _quantiles(connection, list(numbers), picks)}
+        _fold(connection, columns, keys, texts, lengths, numbers, found["samples"])
+        found["picked"], found["quantiles"] = _quantiles(connection, list(numbers))
         medians = {path: f"c{place}" for place, path in enumerate(numbers) if path in _MEDIANS}
         found["groups"] = [
             {"by": group, "rows": _rows(connection, {path: keys[path] for path in group}, list(lengths), medians)}
@@ -120,8 +120,8 @@ def _fold(
     lengths: Mapping[str, str],
     numbers: Mapping[str, str],
     samples: int,
-) -> int:
-    """The one pass: makes the tables `cells` and `picks`, with the numbers c0, c1, …; how many samples were picked."""
+) -> None:
+    """The one pass: make the tables `cells`, and `picks` with the numbers c0, c1, …"""
     size = f"list_sum({each_part(columns, 'p.size')})" if "parts" in columns else "0"
     figures = ["count(*) AS samples", f"coalesce(sum({size}), 0)::BIGINT AS bytes"]
     for name, sql in lengths.items():
@@ -133,19 +133,18 @@ def _fold(
     connection.execute(f"CREATE TEMP TABLE cells AS {cells}")
     names = ", ".join([*keys.values(), "unnest(picked, max_depth := 2)"])
     connection.execute(f"CREATE TEMP TABLE picks AS SELECT {names} FROM cells")
-    [picks] = connection.execute("SELECT count(*) FROM picks").fetchone()
-    return int(picks)
 
 
-def _quantiles(connection: Any, numbers: list[str], picks: int) -> list[dict[str, Any]]:
-    """How each number is distributed over the samples that were picked, and which share of them has it."""
-    wanted = ", ".join(f"count(c{i}), quantile_disc(c{i}, {list(_QUANTILES.values())})" for i in range(len(numbers)))
-    row = connection.execute(f"SELECT {wanted or '0'} FROM picks").fetchone()
-    return [
+def _quantiles(connection: Any, numbers: list[str]) -> tuple[int, list[dict[str, Any]]]:
+    """How many samples were picked; how each number is distributed over them, and which share of them has it."""
+    wanted = (f"count(c{i}), quantile_disc(c{i}, {list(_QUANTILES.values())})" for i in range(len(numbers)))
+    picks, *row = connection.execute(f"SELECT {', '.join(['count(*)', *wanted])} FROM picks").fetchone()
+    rows = [
         {"column": path, "present": steady(present / picks), **dict(zip(_QUANTILES, quantiles, strict=True))}
-        for path, present, quantiles in zip(numbers, row[::2], row[1::2], strict=False)
+        for path, present, quantiles in zip(numbers, row[::2], row[1::2], strict=True)
         if present
     ]
+    return picks, rows
 
 
 def steady(value: Any) -> Any:
@@ -260,7 +259,7 @@ def what_if(data: DataSet, condition: str, by: Sequence[str] = ()) -> dict[str, 
         if rejects and all(_known(name, rejects) for name in names):
             sql = (
                 f"SELECT flow, step, reason, count(*) AS rejected, {met} AS meet FROM rejects "
-                "GROUP BY ALL ORDER BY meet DESC, ALL"
+                "GROUP BY ALL ORDER BY meet DESC, flow, step, reason"
             )
             found["rejects"] = query(connection, sql).to_pylist()
         return found
