@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines.cli.base import DataArgument, JsonOption, StoreOption, command, console, print_json
+from schemas.errors import OmnicurateError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ByOption = Annotated[str, typer.Option("--by", help="Groups: columns such as task or loss.step, with commas.")]
 
 
 @command("ls")
@@ -36,18 +43,84 @@ def ls_command(
 
 
 @command("stats")
-def stats_command(data: DataArgument, as_json: JsonOption = False) -> None:
-    """Counts, sizes, media and a summary of every column."""
+def stats_command(
+    data: DataArgument,
+    by: ByOption = "",
+    columns: Annotated[bool, typer.Option("--columns", help="Every column and medium instead: takes longer.")] = False,
+    condition: Annotated[
+        str | None, typer.Option("--what-if", metavar="SQL", help="Count what would meet a condition: `loss.mean < 2`.")
+    ] = None,
+    sql: Annotated[
+        str | None, typer.Option("--sql", metavar="SQL", help="One SELECT over samples, rejects and lineage.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what a data set holds, by source, task, language and modality or any column; ask what a filter would do."""
     from pipelines.inspect.dataset import open_dataset
-    from pipelines.inspect.stats import stats
+    from pipelines.inspect.stats import select, stats, summary, what_if
+    from pipelines.render import stats as render
 
-    found = stats(open_dataset(data))
+    if sum((columns, condition is not None, sql is not None)) > 1 or (by and (columns or sql is not None)):
+        raise OmnicurateError("--columns, --what-if and --sql exclude each other; --by goes with --what-if alone")
+    opened = open_dataset(data)
+    paths = [path.strip() for path in by.split(",") if path.strip()]
+    found: Any
+    show: Callable[[Console, Any], None]
+    if sql is not None:
+        found, show = select(opened, sql), render.selected
+    elif condition is not None:
+        found, show = what_if(opened, condition, paths), render.what_if
+    elif columns:
+        found, show = summary(opened), render.summary
+    else:
+        found, show = stats(opened, paths), render.stats
+    _tell(found, show, as_json)
+
+
+@command("diff")
+def diff_command(
+    old: Annotated[str, typer.Argument(help="Data set or version; alone, its two newest versions are compared.")],
+    new: Annotated[str | None, typer.Argument(help="Data set or version to compare with.")] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="List every added (+), removed (-) and changed (~) key.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What changed between two versions: recipe, steps, samples added, removed and changed."""
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.inspect.diff import changed_keys, diff, newest_versions
+    from pipelines.render import diff as render
+
+    pair = (old, new) if new is not None else newest_versions(old)
+    before, after = map(open_dataset, pair)
+    if keys:
+        listed = changed_keys(before, after)
+        if as_json:
+            print_json([{"change": change, "key": key} for change, key in listed])
+            return
+        for change, key in listed:
+            print(f"{render.MARKS[change]} {key}")
+        return
+    _tell(diff(before, after), render.diff, as_json)
+
+
+@command("trace")
+def trace_command(
+    data: DataArgument, key: Annotated[str, typer.Argument(help="Key of a sample.")], as_json: JsonOption = False
+) -> None:
+    """How a sample came to be: its source, the steps with what each wrote, the decision, its ancestors."""
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.inspect.trace import trace
+    from pipelines.render import trace as render
+
+    _tell(trace(open_dataset(data), key), render.trace, as_json)
+
+
+def _tell(found: Any, show: Callable[[Console, Any], None], as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        from pipelines import render
-
-        render.stats(console(), found)
+        show(console(), found)
 
 
 @command("show")

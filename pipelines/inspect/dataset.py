@@ -17,6 +17,8 @@ from schemas.published import index_files, read_manifest, resolve_version, versi
 from schemas.sample import Part
 from schemas.store import Store, filesystem, is_local
 
+_LINEAGE = "STRUCT(step VARCHAR, key VARCHAR, dataset VARCHAR)"
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -36,45 +38,57 @@ class DataSet:
         return self.manifest.dataset if self.manifest else os.path.basename(os.path.abspath(self.root))
 
     @contextlib.contextmanager
-    def connect(self) -> Iterator[Any]:
-        """A DuckDB connection that sees `samples` and `rejects`, and can neither read nor write anything else.
+    def connect(self, older: DataSet | None = None) -> Iterator[Any]:
+        """A DuckDB connection that sees `samples`, `rejects` and `lineage`, and can read and write nothing else.
 
-        `_samples` and `_rejects` are the same with two more columns, `_file` and `_row`: where a row stands. To ask for
-        one row by them takes no scan.
+        `lineage` has a row for each ancestor of a sample. `_samples` and `_rejects` are `samples` and `rejects` with
+        two more columns, `_file` and `_row`: where a row stands. To ask for one row by them takes no scan.
 
+        older: a data set whose samples are then seen as `older`.
         Raises StoreError, with the file's name, when a file of a published data set is missing or damaged.
         """
         import duckdb
 
         settings = {
-            "threads": 2,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,  # or SQL could name the variables of this process
         }
-        with self.explained(), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
-            if not is_local(self.root):
-                connection.register_filesystem(filesystem(self.root)[0])
-            if self.manifest is None:
-                connection.register("indexed", self.index)
-                connection.execute("CREATE TABLE foreign_samples AS FROM indexed")
-                connection.unregister("indexed")
-                _view(connection, "samples", "0 AS _file, rowid AS _row, * FROM foreign_samples")
-            else:
-                _view(connection, "samples", _rows_of(self.index))
+        with self.explained(older), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
+            self._show(connection, "samples")
+            if older is not None:
+                older._show(connection, "older")
             if self.rejected:
                 _view(connection, "rejects", _rows_of(self.rejected))
             else:
                 none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
                 _view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
-            files = [] if self.manifest is None else self.index + self.rejected
+            ancestors = "key, a.step AS step, a.key AS ancestor, a.dataset AS dataset"
+            if "lineage" in (self.index.schema.names if self.manifest is None else self.manifest.columns):
+                _create(connection, "lineage", f"{ancestors} FROM (SELECT key, unnest(lineage) AS a FROM samples)")
+            else:
+                none = f"(SELECT NULL::VARCHAR AS key, NULL::{_LINEAGE} AS a)"
+                _create(connection, "lineage", f"{ancestors} FROM {none} LIMIT 0")
+            files = self.files + (older.files if older else [])
             connection.execute(f"SET allowed_paths = {_quoted(files + [_canonical(path) for path in files])}")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             yield connection
 
+    def _show(self, connection: Any, name: str) -> None:
+        """Let a connection see the samples under a name."""
+        if self.manifest is None:
+            connection.register("indexed", self.index)
+            connection.execute(f"CREATE TABLE foreign_{name} AS FROM indexed")
+            connection.unregister("indexed")
+            _view(connection, name, f"0 AS _file, rowid AS _row, * FROM foreign_{name}")
+            return
+        if not is_local(self.root):
+            connection.register_filesystem(filesystem(self.root)[0])
+        _view(connection, name, _rows_of(self.index))
+
     @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
+    def explained(self, older: DataSet | None = None) -> Iterator[None]:
         """Errors of DuckDB in this block become errors for people, which name the file that is at fault."""
         import duckdb
 
@@ -82,7 +96,8 @@ class DataSet:
             yield
         except duckdb.Error as error:
             # A view is missing where a file has no footer; what else a query cannot find is not in any file.
-            damage = self._damage(deep=not isinstance(error, duckdb.CatalogException))
+            deep = not isinstance(error, duckdb.CatalogException)
+            damage = self._damage(deep) or (older._damage(deep) if older else None)
             if damage is not None:
                 raise damage from None
             raise DataError(f"{self.root} cannot be queried: {_reason(error)}") from None
@@ -93,13 +108,18 @@ class DataSet:
         files = self.manifest.rejected_files if self.manifest else []
         return [f"{self.root}/{REJECTED_DIR}/{file.name}" for file in files]
 
+    @property
+    def files(self) -> list[str]:
+        """The Parquet files of the samples and the rejects; none where the index is made for the occasion."""
+        return [] if self.manifest is None else self.index + self.rejected
+
     def _damage(self, deep: bool) -> StoreError | None:
         """An error that names the first file that is missing or cannot be read; deep: all of it, not its footer."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         store = Store(self.root)
-        for path in [] if self.manifest is None else self.index + self.rejected:
+        for path in self.files:
             try:
                 with store.open(path.removeprefix(f"{store.root}/")) as file:
                     parquet = pq.ParquetFile(file)
@@ -173,12 +193,17 @@ def _rows_of(files: list[str]) -> str:
 
 
 def _view(connection: Any, name: str, select: str) -> None:
+    """A view of rows, and one that also says where they stand."""
+    _create(connection, f"_{name}", select)
+    _create(connection, name, f"* EXCLUDE (_file, _row) FROM _{name}")
+
+
+def _create(connection: Any, view: str, select: str) -> None:
     """Damaged files must not hide those that are well: what is missing then is an error for whoever asks for it."""
     import duckdb
 
     try:
-        connection.execute(f"CREATE VIEW _{name} AS SELECT {select}")
-        connection.execute(f"CREATE VIEW {name} AS SELECT * EXCLUDE (_file, _row) FROM _{name}")
+        connection.execute(f"CREATE VIEW {view} AS SELECT {select}")
     except duckdb.Error:
         return
 

@@ -27,6 +27,13 @@ def number(value: Any) -> str:
     return f"{value:,}"
 
 
+def seconds(count: float) -> str:
+    """A span of time with the unit that helps."""
+    if count < 120:
+        return f"{count:.3g} s"
+    return f"{count / 60:.1f} min" if count < 7200 else f"{count / 3600:,.1f} h"
+
+
 def table(*columns: str, title: str | None = None) -> Table:
     """A plain table; a column whose name begins with `>` is aligned to the right."""
     made = Table(
@@ -53,7 +60,7 @@ def summary(console: Console, report: dict[str, Any]) -> None:
             mixture(console, flow, shares)
         console.print(
             f"\n[bold]{output['samples']:,}[/] samples in {output['shards']:,} shards, {size(output['bytes'])}"
-            + f" [dim]({escape(_licenses(output))})[/]"
+            + f" [dim]({escape(licenses(output))})[/]"
             + f"\n{output['rejected']:,} rejects, each with its reason, in [cyan]{escape(output['path'])}/rejected[/]"
             + f"\n-> [bold cyan]{escape(output['path'])}[/]",
             highlight=False,
@@ -100,7 +107,7 @@ def holders(console: Console, found: list[dict[str, Any]]) -> None:
     console.print(made, highlight=False)
 
 
-def _licenses(found: dict[str, Any]) -> str:
+def licenses(found: dict[str, Any]) -> str:
     """Samples by licence, and how many state none."""
     none = found["samples"] - sum(found["licenses"].values())
     stated = [f"{name} {count:,}" for name, count in found["licenses"].items()]
@@ -134,36 +141,6 @@ def unused(console: Console, report: dict[str, Any]) -> None:
     """Flows that are not run, so that nobody waits for what they would have made."""
     for flow in report["unused"]:
         console.print(f"[yellow]the flow {escape(flow)!r} is used by no output and is not run[/]", highlight=False)
-
-
-def stats(console: Console, found: dict[str, Any]) -> None:
-    """Counts, media and columns of a data set."""
-    head = table("", "")
-    head.add_row("samples", number(found["samples"]))
-    head.add_row("shards", f"{found['shards']:,}, {size(found['bytes'])}")
-    if "shard_bytes" in found:
-        sizes = found["shard_bytes"]
-        head.add_row("shard sizes", f"{size(sizes['min'])} to {size(sizes['max'])}, mean {size(sizes['mean'])}")
-    if "rejected" in found:
-        head.add_row("rejected", number(found["rejected"]))
-    if "licenses" in found:
-        head.add_row("licences", escape(_licenses(found)))
-    for what in ("sources", "problems"):
-        if found.get(what):
-            head.add_row(what, ", ".join(f"{escape(str(name))} {count:,}" for name, count in found[what].items()))
-    head.show_header = False
-    console.print(head, highlight=False)
-    if found["media"]:
-        made = table("part", "format", ">samples", ">bytes", title="\nmedia")
-        for row in found["media"]:
-            made.add_row(row["name"], row["format"], number(row["samples"]), size(row["bytes"]))
-        console.print(made, highlight=False)
-    made = table("column", "type", ">present", ">distinct ~", ">min", ">mean", ">median", ">max", "", title="\ncolumns")
-    for row in found["columns"]:
-        cells = (row["present"], row["distinct"], row["min"], row["mean"], row["median"], row["max"])
-        unit = "characters" if row["measure"] == "length" and row["min"] is not None else ""
-        made.add_row(row["column"], row["type"], *map(number, cells), unit)
-    console.print(made, highlight=False)
 
 
 def sample(console: Console, row: dict[str, Any]) -> None:
