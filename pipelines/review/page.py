@@ -118,11 +118,9 @@ class Page(LocalServer):
 @contextlib.contextmanager
 def review_page(queue: str, reviewer: str = "", port: int = 0) -> Iterator[Page]:
     """A page that listens; `serve_forever` answers. Raises OmnicurateError where another page has the same queue."""
-    try:
-        file = open(queue, "rb")
-    except OSError as error:
-        raise DataError(f"cannot read {queue}: {error.strerror}") from None
-    with file:
+    if not (os.path.isfile(queue) and os.access(queue, os.R_OK)):
+        raise DataError(f"cannot read {queue}")
+    with open(queue, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
         except OSError:
