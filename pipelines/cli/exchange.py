@@ -18,7 +18,7 @@ WhereOption = Annotated[str | None, typer.Option(help="Only samples for which th
 def export_command(
     data: DataArgument,
     form: Annotated[
-        Literal["llava", "openai", "interleaved", "kaldi", "nemo"], typer.Argument(metavar="FORMAT", help="The form.")
+        Literal["llava", "openai", "interleaved", "kaldi", "nemo"], typer.Argument(help="The form to write.")
     ],
     out: Annotated[str, typer.Option("--output", "-o", help="Folder to write; it must not be there yet.")],
     where: WhereOption = None,
@@ -99,12 +99,12 @@ def review_import_command(
 @command("page", review)
 def review_page_command(
     queue: Annotated[str, typer.Argument(help="Queue of `omnicurate review export` (JSON lines).")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 is any free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; any free one when left out.")] = 0,
     reviewer: Annotated[str, typer.Option(help="Who decides; it stands in the decisions.")] = "",
 ) -> None:
     """Check a queue in the browser, with the keys a, e, r and the arrows. Every decision is saved at once."""
-    from pipelines.review.page import Desk, Page, decisions_path
+    from pipelines.review.page import decisions_path, review_page
 
-    with Page(Desk(queue, reviewer), port) as page:
+    with review_page(queue, reviewer, port) as page:
         print(f"{page.url} (decisions go to {decisions_path(queue)}; Ctrl-C ends)", flush=True)
         page.serve_forever()

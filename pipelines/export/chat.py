@@ -65,7 +65,7 @@ class Llava(Form):
         for message in conversation(row):
             for item in message.content:
                 if isinstance(item, Medium):
-                    paths.setdefault(item.type, []).append(self.media.copy(row.key, row.whole(item.part)))
+                    paths.setdefault(item.type, []).append(self.media.copy(row.key, row.whole(item.type, item.part)))
             turns.append({"from": _LLAVA_ROLES[message.role], "value": _placeholders(message)})
         named = {kind: found if len(found) > 1 else found[0] for kind, found in paths.items()}
         line = json.dumps({"id": row.key, **named, "conversations": turns}, ensure_ascii=False)
@@ -114,7 +114,7 @@ class OpenAI(Form):
     def _part(self, row: Row, item: Text | Medium) -> dict[str, Any]:
         if isinstance(item, Text):
             return {"type": "text", "text": item.text}
-        part = row.whole(item.part)
+        part = row.whole(item.type, item.part)
         if item.type == "audio":  # the form knows no other place for audio
             data = base64.b64encode(self.media.read(part)).decode()
             return {"type": "input_audio", "input_audio": {"data": data, "format": part.format}}

@@ -60,7 +60,7 @@ class Interleaved(Form):
         place = {"sample_id": row.key, "position": position}
         if isinstance(item, Text):
             return {**place, "modality": "text", "content_type": "text/plain", "text_content": item.text}
-        part = row.whole(item.part)
+        part = row.whole(item.type, item.part)
         if part.size > _LARGEST:
             raise SampleError("too_large", part.name)
         where = {"path": part.uri, "byte_offset": part.offset, "byte_size": part.size}

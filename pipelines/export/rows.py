@@ -40,10 +40,12 @@ class Row:
         """Dotted path and value of all single numbers, truth values and texts."""
         yield from _scalars(self.columns, "")
 
-    def whole(self, name: str) -> Part:
-        """A part without a view. Raises SampleError(missing_part, has_view)."""
+    def whole(self, kind: str, name: str) -> Part:
+        """An image, audio or video without a view. Raises SampleError(missing_part, wrong_kind, has_view)."""
         if name not in self.parts:
             raise SampleError("missing_part", name)
+        if KINDS.get(self.parts[name].format) != kind:
+            raise SampleError("wrong_kind", name)
         if self.parts[name].view is not None:
             raise SampleError("has_view", name)
         return self.parts[name]

@@ -43,7 +43,7 @@ def export(
     """
     options = options or Options()
     given = {name: value for name, value in asdict(options).items() if value}
-    for name in given.keys() - set(FORMS[form].takes):
+    for name in sorted(given.keys() - FORMS[form].takes):
         takers = ", ".join(other for other, cls in FORMS.items() if name in cls.takes)
         raise OmnicurateError(f"{form} has no use for --{name}", f"it is for: {takers}")
     check_columns(data, [value for value in given.values() if isinstance(value, str)])

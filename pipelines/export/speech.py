@@ -36,7 +36,7 @@ class _Speech(Form):
         chosen = [part for part in found if part.name == "audio"] or found
         if len(chosen) != 1:
             raise SampleError("many_audio" if chosen else "no_audio")
-        path = self.media.copy(row.key, row.whole(chosen[0].name))
+        path = self.media.copy(row.key, row.whole("audio", chosen[0].name))
         duration = row.value("duration")
         return Utterance(path, _seconds(self.folder / path) if duration is None else duration, text)
 

@@ -6,6 +6,8 @@ Every decision is on disk before the next task is shown.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -44,7 +46,7 @@ class Desk:
 
     def __init__(self, queue: str, reviewer: str) -> None:
         """Raises DataError for a file that is no queue, or whose decisions are damaged."""
-        self.folder = Path(os.path.abspath(queue)).parent
+        self.folder = Path(queue).resolve().parent
         self.tasks = _tasks(queue)
         self._reviewer = reviewer
         self._path = decisions_path(queue)
@@ -76,8 +78,8 @@ class Desk:
         """The file of a medium, if it is below the queue's folder."""
         media = self.tasks[number].get("media")
         found = media.get(name) if isinstance(media, dict) else None
-        path = (self.folder / found).resolve() if isinstance(found, str) else None
-        return path if path is not None and path.is_relative_to(self.folder.resolve()) and path.is_file() else None
+        path = (self.folder / found).resolve() if isinstance(found, str) else self.folder
+        return path if path.is_relative_to(self.folder) and path.is_file() else None
 
 
 def _tasks(queue: str) -> list[dict[str, Any]]:
@@ -85,7 +87,7 @@ def _tasks(queue: str) -> list[dict[str, Any]]:
     keys: set[str] = set()
     try:
         lines = Path(queue).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"cannot read {queue}: {error}") from None
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -111,6 +113,20 @@ class Page(LocalServer):
     def __init__(self, desk: Desk, port: int) -> None:
         super().__init__("127.0.0.1", port, _Handler)
         self.desk = desk
+
+
+@contextlib.contextmanager
+def review_page(queue: str, reviewer: str = "", port: int = 0) -> Iterator[Page]:
+    """A page that listens; `serve_forever` answers. Raises OmnicurateError where another page has the same queue."""
+    if not (os.path.isfile(queue) and os.access(queue, os.R_OK)):
+        raise DataError(f"cannot read {queue}")
+    with open(queue, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+        except OSError:
+            raise OmnicurateError(f"{queue} is open in another page", "two pages would undo each other") from None
+        with Page(Desk(queue, reviewer), port) as page:
+            yield page
 
 
 class _Handler(Handler):

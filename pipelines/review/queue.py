@@ -70,13 +70,13 @@ def write_queue(
             writer.finish()
         if not done:
             raise DataError(f"no sample of {data.root} is left to look at", "try another --where")
+        config = target.with_suffix(".xml").name
         if form == "label-studio":
-            config = target.with_suffix(".xml")
-            config.write_text(labeling_config(names), encoding="utf-8")
-        if (temporary / folder).exists():
-            (target.parent / folder).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / folder).rename(target.parent / folder)
-        (temporary / target.name).rename(target)  # last: a queue that is there is whole
+            (temporary / config).write_text(labeling_config(names), encoding="utf-8")
+        (target.parent / folder).parent.mkdir(parents=True, exist_ok=True)
+        for name in (folder, config, target.name):  # the queue last: when it is there, all is
+            if (temporary / name).exists():
+                (temporary / name).rename(target.parent / name)
     except OSError as error:
         raise StoreError(f"{out} cannot be written: {error}") from None
     finally:
@@ -123,7 +123,7 @@ def _task(data: DataSet, row: Row, field: str | None, copies: MediaFolder) -> di
         "text": row.text(field) if field and row.value(field) is not None else None,
         "context": context,
         "scores": {name: value for name, value in row.scalars() if not isinstance(value, str)},
-        "media": {part.name: copies.copy(row.key, row.whole(part.name)) for part in row.media()},
+        "media": {part.name: copies.copy(row.key, row.whole(KINDS[part.format], part.name)) for part in row.media()},
         "decision": None,
         "edited": None,
         "note": "",

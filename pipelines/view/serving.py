@@ -11,7 +11,7 @@ from typing import Any
 
 from schemas.errors import OmnicurateError, SampleError
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 # Nothing but what the server sends, and no scripts in it: text from data stays text whatever it holds.
 _HEADERS = {
     "Content-Security-Policy": (
@@ -75,7 +75,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_ranges(self, kind: str, size: int, pieces: Callable[[int, int], Iterator[bytes]]) -> None:
         """The bytes that a Range header asks for, or all `size` of them. pieces: gives those from start to stop."""
-        span = _span(self.headers.get("Range"), size)
+        wanted = _RANGE.fullmatch(self.headers.get("Range", "").strip())  # other units are to be ignored
+        span = (0, size) if wanted is None else _span(wanted[1], wanted[2], size)
         if span is None:
             unsatisfiable = {"Content-Range": f"bytes */{size}"}
             self.send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "text/plain", b"", unsatisfiable)
@@ -89,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         more = {"Accept-Ranges": "bytes"}
         status = HTTPStatus.OK
-        if "Range" in self.headers:
+        if wanted is not None:
             status = HTTPStatus.PARTIAL_CONTENT
             more["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         self._head(status, kind, stop - start, more)
@@ -124,16 +125,10 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the terminal belongs to the user."""
 
 
-def _span(header: str | None, size: int) -> tuple[int, int] | None:
-    """The bytes [start, stop) that a Range header asks for; all of them without one; None if there are none such."""
-    wanted = _RANGE.fullmatch(header.strip()) if header else None
-    if header is None:
-        return 0, size
-    if wanted is None or wanted.groups() == ("", ""):
-        return None
-    first, last = wanted.groups()
-    if not first:
-        start, stop = max(0, size - int(last)), size
-    else:
+def _span(first: str, last: str, size: int) -> tuple[int, int] | None:
+    """The bytes [start, stop) between two ends of a Range header, of which one may be empty; None if there are none."""
+    if first:
         start, stop = int(first), min(size, int(last) + 1 if last else size)
+    else:
+        start, stop = max(0, size - int(last or 0)), size
     return (start, stop) if start < stop else None

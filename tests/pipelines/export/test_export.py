@@ -291,6 +291,7 @@ def mixed() -> None:
     Path("bad.wav").write_bytes(b"no sound")
     call = dump_messages([Message(role="tool", content=[Text(text="x")])])
     tricky = dump_messages([Message(role="user", content=[Text(text="an <image> tag")])])
+    picture = dump_messages([Message(role="user", content=[Medium(type="image", part="image")])])
     absent = dump_messages([Message(role="user", content=[Medium(type="image", part="none")])])
     rows = [
         {"id": "pair", "caption": "a cat", "image": "a.jpg"},
@@ -305,6 +306,7 @@ def mixed() -> None:
         {"id": "absent", "messages": absent},
         {"id": "json", "messages": "[{}]"},
         {"id": "empty", "messages": "[]"},
+        {"id": "sound", "messages": picture, "image": "a.wav"},
     ]
     columns = dict.fromkeys(("text", "caption", "messages"), "string")
     publish(rows, {"image": "image", "other": "other", "audio": "audio"}, columns)
@@ -316,12 +318,12 @@ def mixed() -> None:
         (
             "llava",
             3,
-            "broken_messages 1, missing_part 1, no_messages 5, placeholder_in_text 1, tool_messages 1",
+            "broken_messages 1, missing_part 1, no_messages 5, placeholder_in_text 1, tool_messages 1, wrong_kind 1",
         ),
-        ("openai", 4, "broken_messages 1, missing_part 1, no_messages 5, tool_messages 1"),
-        ("interleaved", 8, "broken_messages 1, missing_part 1, no_messages 1, tool_messages 1"),
-        ("kaldi", 1, "no_audio 2, no_text 8, undecodable_audio 1"),
-        ("nemo", 1, "no_audio 2, no_text 8, undecodable_audio 1"),
+        ("openai", 4, "broken_messages 1, missing_part 1, no_messages 5, tool_messages 1, wrong_kind 1"),
+        ("interleaved", 8, "broken_messages 1, missing_part 1, no_messages 1, tool_messages 1, wrong_kind 1"),
+        ("kaldi", 1, "no_audio 2, no_text 9, undecodable_audio 1"),
+        ("nemo", 1, "no_audio 2, no_text 9, undecodable_audio 1"),
     ],
 )
 def test_what_is_not_exported_is_counted(form, exported, skipped):
@@ -329,7 +331,7 @@ def test_what_is_not_exported_is_counted(form, exported, skipped):
     report = export(form)
     counted = ", ".join(f"{reason} {count}" for reason, count in report["skipped"].items())
     assert (report["samples"], counted) == (exported, skipped)
-    assert report["samples"] + sum(report["skipped"].values()) == 12
+    assert report["samples"] + sum(report["skipped"].values()) == 13
     assert json.loads(Path(f"as/{form}/export.json").read_text())["skipped"] == report["skipped"]
     media = [path for path in Path(f"as/{form}").rglob("*.*") if path.parent.name == "set"]
     named = "".join(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.review.page import Desk, Page, decisions_path
+from pipelines.review.page import Desk, decisions_path, review_page
 from schemas.errors import DataError, OmnicurateError
 
 
@@ -26,7 +26,7 @@ def queue(omnicurate, said) -> Path:
 
 @pytest.fixture
 def port(queue: Path) -> Iterator[int]:
-    with Page(Desk(str(queue), "me"), 0) as page:
+    with review_page(str(queue), "me") as page:
         thread = threading.Thread(target=page.serve_forever, args=(0.02,))
         thread.start()
         yield page.server_port
@@ -113,11 +113,18 @@ def test_media_by_ranges_and_no_other_file(queue, port):
     data = b"sound 1" * 100
     status, headers, content = ask(port, "GET", "/media/1/audio")
     assert (status, content, headers["Content-Type"]) == (200, data, "audio/wav")
-    for asked, wanted in {"bytes=3-9": data[3:10], "bytes=690-": data[690:], "bytes=690-9999": data[690:]}.items():
+    for asked, wanted in {
+        "bytes=3-9": data[3:10],
+        "bytes=690-": data[690:],
+        "bytes=690-9999": data[690:],
+        "bytes=-5": data[-5:],
+    }.items():
         status, headers, content = ask(port, "GET", "/media/1/audio", Range=asked)
         assert (status, content) == (206, wanted)
         assert headers["Content-Range"].endswith("/700")
-    assert ask(port, "GET", "/media/1/audio", Range="bytes=700-")[0] == 416
+    for asked in ("bytes=700-", "bytes=-", "bytes=-0", "bytes=9-3"):
+        assert ask(port, "GET", "/media/1/audio", Range=asked)[0] == 416
+    assert ask(port, "GET", "/media/1/audio", Range="lines=1-2")[::2] == (200, data)
     for path in ("/media/1/image", "/media/9/audio", "/media/1/..%2f..%2fq.jsonl", "/../q.jsonl", "/q.jsonl"):
         assert ask(port, "GET", path)[0] == 404
 
@@ -145,8 +152,13 @@ def test_what_is_no_queue(tmp_path, content, message):
 
 
 def test_damaged_decisions_and_taken_ports_are_errors(queue, port):
-    with pytest.raises(OmnicurateError, match="cannot listen"):
-        Page(Desk(str(queue), ""), port)
+    with pytest.raises(OmnicurateError, match="is open in another page"), review_page(str(queue)):
+        pass
+    Path("other.jsonl").write_text('{"key": "a"}')
+    with pytest.raises(OmnicurateError, match="cannot listen"), review_page("other.jsonl", port=port):
+        pass
+    with pytest.raises(DataError, match="cannot read none"), review_page("none"):
+        pass
     decisions_path(str(queue)).write_text('{"key": "a"}\n')
     with pytest.raises(DataError, match=r"decisions\.jsonl:1"):
         Desk(str(queue), "")
