@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,17 +13,33 @@ from schemas.columns import PART
 from schemas.lineage import append_ancestor
 from schemas.manifest import INDEX_DIR
 from schemas.store import Store
+from stages.base import Group
 
 REFERENCE = "@"
-"""How the fingerprint of such a commit begins: `@<row group>:<rows>:<URI of the file>`."""
+"""How the fingerprint of such a commit begins; JSON follows: [[URI of the file, row group, rows], ...]."""
 
 
-def read_index(reference: str, columns: list[str] | None) -> pa.Table:
+def reference(groups: list[tuple[Group, int]]) -> str:
+    """The fingerprint of a commit that stands for row groups of index files, and how many of their rows are used."""
+    return REFERENCE + json.dumps([[group.uri, group.group, rows] for group, rows in groups])
+
+
+def dataset_of(uri: str) -> str:
+    """`name/version` of the data set that an index file belongs to."""
+    return "/".join(uri.split("/")[-4:-2])
+
+
+def read_index(name: str, columns: list[str] | None) -> pa.Table:
     """Columns (leaf paths) of rows in the index of a published data set, as `Ledger.read` gives them.
 
     Parts get full paths, and `lineage` says where the rows are from.
     """
-    group, rows, uri = reference[1:].split(":", 2)
+    groups = json.loads(name.removeprefix(REFERENCE))
+    tables = [_read_group(uri, group, rows, columns) for uri, group, rows in groups]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _read_group(uri: str, group: int, rows: int, columns: list[str] | None) -> pa.Table:
     root, _, name = uri.rpartition(f"/{INDEX_DIR}/")
     with Store(root).open(f"{INDEX_DIR}/{name}") as file:
         parquet = pq.ParquetFile(file)
@@ -29,15 +47,14 @@ def read_index(reference: str, columns: list[str] | None) -> pa.Table:
         if columns is not None and "lineage" in columns:
             wanted = [*columns, "key"] if "key" not in columns else columns
             wanted = [leaf for leaf in wanted if leaf != "lineage" or "lineage" in parquet.schema_arrow.names]
-        table = parquet.read_row_group(int(group), columns=wanted, use_threads=False).slice(0, int(rows))
+        table = parquet.read_row_group(group, columns=wanted, use_threads=False).slice(0, rows)
     if "parts" in table.column_names:
         at = table.column_names.index("parts")
         table = table.set_column(at, "parts", _below(table.column("parts").combine_chunks(), root))
     if columns is None or "lineage" in columns:
-        lineage = _lineage(table, "/".join(root.split("/")[-2:]))
-        table = table.drop_columns([n for n in ("lineage",) if n in table.column_names]).append_column(
-            "lineage", lineage
-        )
+        lineage = _lineage(table, dataset_of(uri))
+        table = table.drop_columns([n for n in ("lineage",) if n in table.column_names])
+        table = table.append_column("lineage", lineage)
         table = table if columns is None or "key" in columns else table.drop_columns(["key"])
     return table.replace_schema_metadata(None)
 

@@ -125,7 +125,7 @@ class Ledger:
             for length in groups if groups is not None else [len(table)]:
                 writer.write_table(table.slice(start, length), row_group_size=max(1, length))
                 start += length
-        if self.store.put_new(self.name(commit.fp), sink):
+        if self.store.put_new(self.name(commit.fp), sink, sync_name=False):
             return commit
         winner = self.find(commit.fp)
         assert winner is not None

@@ -7,12 +7,12 @@ for each unit, never a row.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pipelines.index import REFERENCE
+from pipelines.index import dataset_of, reference
 from pipelines.ledger import Commit, Reading, StepTally, View
 from pipelines.plan import Node
 from pipelines.step import Step
@@ -20,6 +20,7 @@ from pipelines.work.bench import Job
 from pipelines.work.make import listed_units
 from schemas.digest import digest, fingerprint
 from schemas.errors import DataError
+from schemas.manifest import INDEX_GROUP
 from stages.base import Batch, Combine, Group, Indexed, Origin, Source
 
 if TYPE_CHECKING:
@@ -161,31 +162,39 @@ class IndexedRun(NodeRun):
     def start(self) -> None:
         [step] = self.node.steps
         assert isinstance(step.stage, Indexed)
-        left = self.engine.limit
-        for number, group in enumerate(step.stage.groups()):
-            if left == 0:
-                break
-            commit = index_commit(step.name, group, left)
-            left = None if left is None else left - commit.rows
+        for number, groups in enumerate(unit_groups(step.stage.groups(), self.engine.limit)):
+            commit = index_commit(step.name, groups)
             unit = (self.node.index, number)
             self.engine.count(self, unit, commit)
             self.emit(unit, View(commit))
 
 
-def index_commit(step: str, group: Group, limit: int | None) -> Commit:
-    """The rows of an index file's row group as a base, of which `limit` rows are used."""
-    rows = group.rows if limit is None else min(group.rows, limit)
-    dataset = "/".join(group.uri.split("/")[-4:-2])
-    digests = {**group.digests, "lineage": fingerprint([group.digests.get("lineage"), dataset])}
-    if rows < group.rows:
-        digests = {leaf: fingerprint([found, rows]) for leaf, found in digests.items()}
-    return Commit(
-        f"{REFERENCE}{group.group}:{rows}:{group.uri}",
-        rows,
-        rows,
-        digests=digests,
-        steps=(StepTally(step, rows, rows),),
-    )
+def unit_groups(groups: Sequence[Group], limit: int | None) -> Iterator[list[tuple[Group, int]]]:
+    """Adjacent row groups, with how many of their rows are used, in units of about a full row group."""
+    held: list[tuple[Group, int]] = []
+    left = limit
+    for group in groups:
+        rows = group.rows if left is None else min(left, group.rows)
+        if held and sum(used for _, used in held) + rows > INDEX_GROUP:
+            yield held
+            held = []
+        if rows:
+            held.append((group, rows))
+        left = None if left is None else left - rows
+    if held:
+        yield held
+
+
+def index_commit(step: str, groups: list[tuple[Group, int]]) -> Commit:
+    """Rows in index files as a base."""
+    digests: dict[str, Any] = {}
+    for leaf in sorted({leaf for group, _ in groups for leaf in group.digests} | {"lineage"}):
+        found: list[Any] = [[group.digests.get(leaf), rows] for group, rows in groups]
+        if leaf == "lineage":  # says which version a row comes from
+            found.append(dataset_of(groups[0][0].uri))
+        digests[leaf] = fingerprint(found)
+    rows = sum(used for _, used in groups)
+    return Commit(reference(groups), rows, rows, digests=digests, steps=(StepTally(step, rows, rows),))
 
 
 def group_origins(origins: Iterator[Origin], unit: int) -> list[list[Origin]]:

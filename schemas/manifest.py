@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 FORMAT: Final = 3
 GROUPS_KEY: Final = b"omnicurate.groups"
 """In the metadata of an index file: JSON, for each row group its rows and the content digests of its columns."""
+INDEX_GROUP: Final = 10_000
+"""Rows in a row group of an index file at most: what a later recipe takes as a unit."""
 INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = (
     "index",
     "rejected",

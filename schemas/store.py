@@ -71,10 +71,14 @@ class Store:
         """Whether an object of that name has been published."""
         return os.path.exists(self.path(name)) if self.local else bool(self._fs.exists(f"{self._base}/{name}"))
 
-    def put_new(self, name: str, data: bytes | Path) -> bool:
-        """Publish an object: bytes, or a finished local file (which is consumed). False if the name was taken."""
+    def put_new(self, name: str, data: bytes | Path, sync_name: bool = True) -> bool:
+        """Publish an object: bytes, or a finished local file (which is consumed). False if the name was taken.
+
+        Its bytes are on the disk when its name is seen. sync_name: and the name itself when this returns; without, a
+        power cut may take the object back, which is no loss where it would be made again.
+        """
         if self.local:
-            return self._put_local(name, data)
+            return self._put_local(name, data, sync_name)
         payload = data.read_bytes() if isinstance(data, Path) else data
         if isinstance(data, Path):
             data.unlink()
@@ -84,7 +88,7 @@ class Store:
             return False
         return True
 
-    def _put_local(self, name: str, data: bytes | Path) -> bool:
+    def _put_local(self, name: str, data: bytes | Path, sync_name: bool) -> bool:
         target = self.path(name)
         temporary = data if isinstance(data, Path) else self.temporary()
         try:
@@ -105,7 +109,8 @@ class Store:
             return False
         finally:
             os.unlink(temporary)
-        sync_directory(os.path.dirname(target))
+        if sync_name:
+            sync_directory(os.path.dirname(target))
         return True
 
     def put(self, name: str, data: bytes) -> None:

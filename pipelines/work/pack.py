@@ -27,7 +27,7 @@ from pipelines.work.records import broken_json, records
 from schemas.columns import DROP, PARTS
 from schemas.digest import canonical_json, digest, key_digests
 from schemas.errors import SampleError
-from schemas.manifest import GROUPS_KEY, INDEX_DIR, REJECTED_DIR, SHARDS_DIR
+from schemas.manifest import GROUPS_KEY, INDEX_DIR, INDEX_GROUP, REJECTED_DIR, SHARDS_DIR
 from schemas.shards.header import entry_sizes
 from schemas.shards.writer import ShardWriter
 from schemas.store import STORE_SCHEME, Store, is_local, local_path
@@ -35,7 +35,6 @@ from schemas.store import STORE_SCHEME, Store, is_local, local_path
 BROKEN_JSON = "broken_json"
 DUPLICATE_KEY = "duplicate_key"
 PACK = "pack"
-_INDEX_GROUP = 10_000  # rows in a row group of an index: what a later recipe takes as a unit
 _GROUP = 512  # rows in a row group of records: what a shard reads at least of each unit
 
 
@@ -206,7 +205,7 @@ def shard_work(bench: Bench, job: Job, model: Any) -> Commit:
         "licenses": _count(index, "license"),
     }
     commit = Commit(job.fp, len(keys), len(keys), facts=facts)
-    return bench.ledger.publish(commit, pa.table({"key": index.column("key")}))
+    return bench.ledger.publish(commit, pa.table({"samples": pa.array([len(keys)])}))
 
 
 def _count(table: pa.Table, column: str) -> dict[str, int]:
@@ -217,7 +216,7 @@ def _count(table: pa.Table, column: str) -> dict[str, int]:
 
 def _write_index(out: Store, name: str, index: pa.Table) -> str:
     """Write an index file; its metadata say what each row group holds, so that nobody must read it to know."""
-    groups = [index.slice(start, _INDEX_GROUP) for start in range(0, len(index), _INDEX_GROUP)]
+    groups = [index.slice(start, INDEX_GROUP) for start in range(0, len(index), INDEX_GROUP)]
     facts = [{"rows": len(group), "digests": table_digests(group)} for group in groups]
     temporary = out.temporary()
     with pq.ParquetWriter(
