@@ -227,7 +227,7 @@ def _near(connection: Any, cut: Cut, embedder: _Embedder) -> Html | None:
             note = f"{cut.path} is {number(row.pop('_value'))}: {'kept' if table == 'samples' else 'rejected'}"
             found.append(cards.card(row, embedder.link(table), note=note))
     title = f"Either side of {cut.path} = {number(cut.at)}"
-    return _section(title, f"The nearest to the cut of {cut.flow}.{cut.step}.", found)
+    return _section(title, f"The nearest to the cut of {cut.flow}.{cut.step}.", found, "cards sides")
 
 
 def _rejects(connection: Any, embedder: _Embedder) -> Iterator[Html | None]:
