@@ -109,7 +109,7 @@ class Browser:
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
     """Chromium with an empty profile; the test is skipped where there is none."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium here: `make test` installs it on Debian as root; elsewhere install it yourself")
     to_read, to_write = os.pipe()
