@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from pipelines.export.form import Form, Options
+from pipelines.export.jsonfile import JsonLines, JsonList
 from pipelines.export.media import MediaFolder
 from pipelines.export.rows import Row
 from pipelines.view.media import media_type
@@ -55,8 +55,7 @@ class Llava(Form):
 
     def __init__(self, folder: Path, media: MediaFolder, options: Options, files: ExitStack) -> None:
         super().__init__(folder, media, options, files)
-        self._file = self.text_file("data.json")
-        self._before = "[\n"
+        self._list = JsonList(self.text_file("data.json"))
 
     def add(self, row: Row) -> None:
         """One object: a single medium of a kind is a path, several are a list."""
@@ -68,13 +67,11 @@ class Llava(Form):
                     paths.setdefault(item.type, []).append(self.media.copy(row.key, row.whole(item.type, item.part)))
             turns.append({"from": _LLAVA_ROLES[message.role], "value": _placeholders(message)})
         named = {kind: found if len(found) > 1 else found[0] for kind, found in paths.items()}
-        line = json.dumps({"id": row.key, **named, "conversations": turns}, ensure_ascii=False)
-        self._file.write(self._before + line)
-        self._before = ",\n"
+        self._list.add({"id": row.key, **named, "conversations": turns})
 
     def finish(self) -> None:
         """End the list."""
-        self._file.write("\n]\n")
+        self._list.finish()
 
 
 def _placeholders(message: Message) -> str:
@@ -98,12 +95,12 @@ class OpenAI(Form):
 
     def __init__(self, folder: Path, media: MediaFolder, options: Options, files: ExitStack) -> None:
         super().__init__(folder, media, options, files)
-        self._file = self.text_file("messages.jsonl")
+        self._lines = JsonLines(self.text_file("messages.jsonl"))
 
     def add(self, row: Row) -> None:
         """One chat; what is text alone is a string."""
         messages = [{"role": message.role, "content": self._content(row, message)} for message in conversation(row)]
-        self._file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+        self._lines.add({"messages": messages})
 
     def _content(self, row: Row, message: Message) -> str | list[dict[str, Any]]:
         texts = [item.text for item in message.content if isinstance(item, Text)]

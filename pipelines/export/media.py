@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from blake3 import blake3
 
+from pipelines.export.rows import Row
 from pipelines.view.media import Media
 from schemas.digest import DIGEST_BYTES, digest
 from schemas.errors import SampleError
@@ -53,6 +55,19 @@ class MediaFolder:
             for path in self._new.values():
                 path.unlink(missing_ok=True)
             raise
+
+    def write(self, rows: Iterable[Row], add: Callable[[Row], None]) -> tuple[int, dict[str, int]]:
+        """Have `add` write each row, with all its files or none; how many were written, and the others by reason."""
+        done = 0
+        skipped: Counter[str] = Counter()
+        for row in rows:
+            try:
+                with self.sample():
+                    add(row)
+                done += 1
+            except SampleError as error:
+                skipped[error.reason] += 1
+        return done, dict(sorted(skipped.items()))
 
     def copy(self, key: str, part: Part) -> str:
         """Copy a part of the sample in hand, once; the file's relative path.

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipelines.export.rows import check_columns, rows
 from pipelines.export.speech import Kaldi, Nemo
 from pipelines.inspect.dataset import DataSet
 from pipelines.view.media import Media
-from schemas.errors import DataError, OmnicurateError, SampleError, StoreError
+from schemas.errors import DataError, OmnicurateError, StoreError
 from schemas.store import Store, is_local
 
 FORMS: dict[str, type[Form]] = {
@@ -47,24 +46,16 @@ def export(
         takers = ", ".join(other for other, cls in FORMS.items() if name in cls.takes)
         raise OmnicurateError(f"{form} has no use for --{name}", f"it is for: {takers}")
     check_columns(data, [value for value in given.values() if isinstance(value, str)])
-    skipped: Counter[str] = Counter()
-    done = 0
     with _new_folder(out, force) as folder:
         with contextlib.ExitStack() as files:
             media = MediaFolder(folder, Media(data, "samples", Store(data.root)))
             writer = FORMS[form](folder, media, options, files)
-            for row in rows(data, where):
-                try:
-                    with media.sample():
-                        writer.add(row)
-                    done += 1
-                except SampleError as error:
-                    skipped[error.reason] += 1
+            done, skipped = media.write(rows(data, where), writer.add)
             writer.finish()
         if not done:
             raise DataError(f"no sample of {data.root} can be exported as {form}", skips(skipped) or "there is none")
         source = {"dataset": data.manifest.dataset, "version": data.manifest.version} if data.manifest else {}
-        report = {"format": form, **source, "where": where, "samples": done, "skipped": dict(sorted(skipped.items()))}
+        report = {"format": form, **source, "where": where, "samples": done, "skipped": skipped}
         (folder / _REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return {**report, "path": out}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import ExitStack, closing
 from itertools import groupby
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pipelines.export.form import Form, Options
+from pipelines.export.jsonfile import JsonLines
 from pipelines.export.media import MediaFolder, file_stem
 from pipelines.export.rows import Row
 from schemas.errors import MissingExtra, SampleError
@@ -104,11 +104,11 @@ class Nemo(_Speech):
 
     def __init__(self, folder: Path, media: MediaFolder, options: Options, files: ExitStack) -> None:
         super().__init__(folder, media, options, files)
-        self._file = self.text_file("manifest.jsonl")
+        self._lines = JsonLines(self.text_file("manifest.jsonl"))
 
     def add(self, row: Row) -> None:
         """One line."""
         path, duration, text = self.utterance(row)
         own = {"id": row.key, "audio_filepath": path, "duration": duration, "text": text}
         others = {name: value for name, value in row.scalars() if name not in own}
-        self._file.write(json.dumps({**own, **others}, ensure_ascii=False) + "\n")
+        self._lines.add({**own, **others})

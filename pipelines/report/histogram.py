@@ -15,7 +15,7 @@ from pipelines.report.cuts import Cut
 from pipelines.view.columns import Leaf, leaves, literal
 from pipelines.view.html import Html, element
 
-_BINS = 40
+_BINS = 40  # at most
 _TAIL = 0.25  # a tail longer than this share of the middle 98 per cent goes into the bins at the ends
 KINDS = ("kept", "cut", "elsewhere")
 """Kept; rejected by a filter on this very column; rejected elsewhere, when the column was there already."""
@@ -73,7 +73,9 @@ def _histogram(connection: Any, leaf: Leaf, in_rejects: bool, cuts: list[Cut]) -
         values = f"{values} UNION ALL SELECT {leaf.sql}::DOUBLE, {kind} FROM rejects"
     values = f"WITH v AS (SELECT * FROM ({values}) WHERE isfinite(x))"
     [summary] = query(
-        connection, f"{values} SELECT min(x) AS least, max(x) AS most, quantile_disc(x, [0.01, 0.5, 0.99]) AS q FROM v"
+        connection,
+        f"{values} SELECT count(*) AS n, min(x) AS least, max(x) AS most, quantile_disc(x, [0.01, 0.5, 0.99]) AS q"
+        " FROM v",
     ).to_pylist()
     if summary["least"] is None:
         return None
@@ -87,7 +89,8 @@ def _histogram(connection: Any, leaf: Leaf, in_rejects: bool, cuts: list[Cut]) -
         low, bins = low - 0.5, math.ceil((high - low + 1) / width)
         step = float(width)
     else:
-        step, bins = (high - low) / _BINS, _BINS
+        bins = min(_BINS, max(10, round(2 * math.sqrt(summary["n"]))))
+        step = (high - low) / bins
     place = f"greatest(0, least({bins - 1}, floor((x - {low!r}) / {step!r})))::INT" if step else "0"
     counted = [dict.fromkeys(KINDS, 0) for _ in range(bins)]
     for row in query(
@@ -152,8 +155,8 @@ def _marks(histogram: Histogram) -> Iterator[Html]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Some four round numbers between two others."""
-    rough = (high - low) / 4
+    """A few round numbers between two others."""
+    rough = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     first = math.ceil(low / step)

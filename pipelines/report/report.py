@@ -168,10 +168,10 @@ def _bar(label: str, count: int, total: int) -> Html:
 
 
 def _shards(manifest: Manifest | None) -> Html | None:
-    if manifest is None:
+    if manifest is None or not manifest.shards:
         return None
     each = -(-len(manifest.shards) // _SHARD_BARS)
-    groups = [manifest.shards[i : i + each] for i in range(0, len(manifest.shards), each)] if each else []
+    groups = [manifest.shards[i : i + each] for i in range(0, len(manifest.shards), each)]
     means = [(sum(s.bytes for s in g) / len(g), sum(s.samples for s in g) / len(g)) for g in groups]
     names = [g[0].name if len(g) == 1 else f"{g[0].name} to {g[-1].name}" for g in groups]
     figures = [
@@ -179,7 +179,7 @@ def _shards(manifest: Manifest | None) -> Html | None:
         _shard_bars("samples", [(name, m[1], number(round(m[1], 1))) for name, m in zip(names, means, strict=True)]),
     ]
     lead = f"{len(manifest.shards):,} shards" + (f"; a bar is the mean of {each} shards." if each > 1 else ".")
-    return _section("Shards", lead, figures if groups else [], "histograms")
+    return _section("Shards", lead, figures, "histograms")
 
 
 def _shard_bars(what: str, bars: list[tuple[str, float, str]]) -> Html:
@@ -227,7 +227,7 @@ def _near(connection: Any, cut: Cut, embedder: _Embedder) -> Html | None:
             note = f"{cut.path} is {number(row.pop('_value'))}: {'kept' if table == 'samples' else 'rejected'}"
             found.append(cards.card(row, embedder.link(table), note=note))
     title = f"Either side of {cut.path} = {number(cut.at)}"
-    return _section(title, f"The nearest to the cut of {cut.flow}.{cut.step}.", found)
+    return _section(title, f"The nearest to the cut of {cut.flow}.{cut.step}.", found, "cards sides")
 
 
 def _rejects(connection: Any, embedder: _Embedder) -> Iterator[Html | None]:

@@ -8,24 +8,24 @@ import os
 import re
 import shutil
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, Literal, TypeAlias
 from xml.sax.saxutils import quoteattr
 
+from pipelines.export.jsonfile import JsonLines, JsonList
 from pipelines.export.media import MediaFolder
 from pipelines.export.rows import Row, check_columns, column_types, condition, rows, schema
 from pipelines.inspect.dataset import DataSet, query, stream
 from pipelines.view.media import Media
 from schemas.digest import draws
-from schemas.errors import DataError, SampleError, StoreError
+from schemas.errors import DataError, StoreError
 from schemas.sample import KINDS
 from schemas.store import Store, is_local
 
 Format: TypeAlias = Literal["jsonl", "label-studio"]
 _SHOWN = ("text", "caption", "messages")
-_DATA = ("key", "dataset", "version", "field", "text", "context", "scores")
+_TAKEN = ("key", "dataset", "version", "field", "text", "context", "scores", "decision", "edited", "note")
 
 
 def write_queue(
@@ -50,23 +50,19 @@ def write_queue(
         text = next((name for name in ("text", "caption") if name in column_types(data)), None)
     chosen = None if sample is None else _draw(data, where, sample, seed)
     names = _media_names(data, where) if form == "label-studio" else {}
-    skipped: Counter[str] = Counter()
-    done = 0
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
         with open(temporary / target.name, "w", encoding="utf-8") as file:
             copies = MediaFolder(temporary, Media(data, "samples", Store(data.root)), folder)
-            writer = _LabelStudio(file, names) if form == "label-studio" else _Lines(file)
-            for row in rows(data, where):
-                if chosen is not None and row.key not in chosen:
-                    continue
-                try:
-                    with copies.sample():
-                        writer.add(_task(data, row, text, copies))
-                    done += 1
-                except SampleError as error:
-                    skipped[error.reason] += 1
+            writer = JsonList(file) if form == "label-studio" else JsonLines(file)
+
+            def add(row: Row) -> None:
+                task = _task(data, row, text, copies)
+                writer.add(_for_label_studio(task, names) if form == "label-studio" else task)
+
+            picked = rows(data, where) if chosen is None else (row for row in rows(data, where) if row.key in chosen)
+            done, skipped = copies.write(picked, add)
             writer.finish()
         if not done:
             raise DataError(f"no sample of {data.root} is left to look at", "try another --where")
@@ -81,7 +77,7 @@ def write_queue(
         raise StoreError(f"{out} cannot be written: {error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return {"tasks": done, "skipped": dict(sorted(skipped.items())), "path": out}
+    return {"tasks": done, "skipped": skipped, "path": out}
 
 
 def _places(out: str, media: str | None) -> tuple[Path, str]:
@@ -137,42 +133,15 @@ def _parsed(text: str) -> Any:
         return text
 
 
-class _Lines:
-    """A task in each line, to be filled in by hand or by any tool."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def add(self, task: dict[str, Any]) -> None:
-        self._file.write(json.dumps(task, ensure_ascii=False) + "\n")
-
-    def finish(self) -> None:
-        """Nothing comes after the last line."""
-
-
-class _LabelStudio:
-    """Label Studio's tasks. Every task has every field that the labeling interface shows."""
-
-    def __init__(self, file: TextIO, names: dict[str, tuple[str, str]]) -> None:
-        self._file = file
-        self._names = names
-        self._before = "[\n"
-
-    def add(self, task: dict[str, Any]) -> None:
-        shown = {name: task[name] for name in ("key", "dataset", "version", "field")}
-        texts = {name: json.dumps(task[name], ensure_ascii=False) for name in ("context", "scores")}
-        media = {variable: task["media"].get(part, "") for part, (variable, _) in self._names.items()}
-        value = {"text": [task["text"] or ""]}
-        guess = {"from_name": "edited", "to_name": "text", "type": "textarea", "value": value}
-        made = {
-            "data": {**shown, "text": task["text"] or "", **texts, **media},
-            "predictions": [{"model_version": task["version"] or "", "result": [guess]}],
-        }
-        self._file.write(self._before + json.dumps(made, ensure_ascii=False))
-        self._before = ",\n"
-
-    def finish(self) -> None:
-        self._file.write("\n]\n")
+def _for_label_studio(task: dict[str, Any], names: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """A task of Label Studio: every one has every field that the labeling interface shows."""
+    shown = {name: task[name] for name in ("key", "dataset", "version", "field")}
+    texts = {name: json.dumps(task[name], ensure_ascii=False) for name in ("context", "scores")}
+    media = {variable: task["media"].get(part, "") for part, (variable, _) in names.items()}
+    text = task["text"] or ""
+    guess = {"from_name": "edited", "to_name": "text", "type": "textarea", "value": {"text": [text]}}
+    predictions = [{"model_version": task["version"] or "", "result": [guess]}]
+    return {"data": {**shown, "text": text, **texts, **media}, "predictions": predictions}
 
 
 def _media_names(data: DataSet, where: str | None) -> dict[str, tuple[str, str]]:
@@ -183,7 +152,7 @@ def _media_names(data: DataSet, where: str | None) -> dict[str, tuple[str, str]]
         inner = f"SELECT unnest(parts) AS part FROM samples{condition(where)}"
         found = query(connection, f"SELECT DISTINCT part.name, part.format FROM ({inner}) ORDER BY ALL").to_pylist()
     names: dict[str, tuple[str, str]] = {}
-    taken = set(_DATA)
+    taken = set(_TAKEN)
     for row in found:
         if row["format"] in KINDS and row["name"] not in names:
             variable = re.sub(r"\W", "_", row["name"])

@@ -17,7 +17,8 @@ from schemas.sample import Part
 Link: TypeAlias = Callable[[Part], str | None]
 """The address of a part's bytes; None where they cannot be had here."""
 
-_APART = ("key", "parts", "messages", "lineage", "flow", "step", "reason", "detail", "_file", "_row")
+_REJECT = ("flow", "step", "reason", "detail")
+_APART = ("key", "parts", "messages", "lineage", "_file", "_row")
 _TEXTS = ("text", "caption")
 
 
@@ -26,7 +27,7 @@ def card(row: Mapping[str, Any], link: Link, title: Child = None, note: str | No
     parts = parts_of(row)
     conversation, placed = _conversation(row.get("messages"), parts, link)
     media = [_medium(part, link) for name, part in parts.items() if name not in placed]
-    rejected = row.get("reason") is not None
+    rejected = row.keys() >= set(_REJECT)  # a sample may have a column of its own that is called reason
     return element(
         "article",
         element("h3", title or str(row["key"])),
@@ -35,7 +36,7 @@ def card(row: Mapping[str, Any], link: Link, title: Child = None, note: str | No
         element("div", *media, class_="media") if media else None,
         conversation,
         *(_text(name, row[name]) for name in _TEXTS if row.get(name)),
-        _values(row),
+        _values({name: row[name] for name in row if not (rejected and name in _REJECT)}),
         _lineage(row.get("lineage")),
         class_="card rejected" if rejected else "card",
     )

@@ -33,6 +33,8 @@ class Viewer(LocalServer):
         self.data = data
         self.media = {table: Media(data, table, store) for table in TABLES}
         self._connection = connection
+        self._cursors = 0
+        self._idle = threading.Condition()
         self._counting = threading.Lock()
         self._facets: dict[str, Any] = {}
         super().__init__(host, port, _Handler)
@@ -40,8 +42,21 @@ class Viewer(LocalServer):
     @contextlib.contextmanager
     def cursor(self) -> Iterator[Any]:
         """A connection for one request; errors of DuckDB become those of Omnicurate."""
-        with self.data.explained(), self._connection.cursor() as cursor:
-            yield cursor
+        with self._idle:
+            self._cursors += 1
+        try:
+            with self.data.explained(), self._connection.cursor() as cursor:
+                yield cursor
+        finally:
+            with self._idle:
+                self._cursors -= 1
+                self._idle.notify_all()
+
+    def server_close(self) -> None:
+        """Let go of the port, once the queries in hand are done: a connection cannot be closed under them."""
+        super().server_close()
+        with self._idle:
+            self._idle.wait_for(lambda: not self._cursors)
 
     def facets(self, cursor: Any) -> dict[str, Any]:
         """What can be picked by in each table; counted once, since versions do not change."""
