@@ -58,6 +58,7 @@ class DataSet:
             "python_enable_replacements": False,  # or SQL could name the variables of this process
         }
         with self.explained(older), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
+            connection.execute("SET parquet_metadata_cache = true")  # every view and query asks for all footers again
             self._show(connection, "samples")
             if older is not None:
                 older._show(connection, "older")
