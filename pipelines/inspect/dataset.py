@@ -68,7 +68,7 @@ class DataSet:
                 none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
                 _view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
             ancestors = "key, a.step AS step, a.key AS ancestor, a.dataset AS dataset"
-            if "lineage" in (self.index.schema.names if self.manifest is None else self.manifest.columns):
+            if self.manifest is not None and "lineage" in self.manifest.columns:
                 _create(connection, "lineage", f"{ancestors} FROM (SELECT key, unnest(lineage) AS a FROM samples)")
             else:
                 none = f"(SELECT NULL::VARCHAR AS key, NULL::{_LINEAGE} AS a)"
