@@ -63,14 +63,14 @@ class DataSet:
                 connection.register("indexed", self.index)
                 connection.execute("CREATE TABLE foreign_samples AS FROM indexed")
                 connection.unregister("indexed")
-                _view(connection, "samples", "0 AS _file, rowid AS _row, * FROM foreign_samples")
+                self._view(connection, "samples", "0 AS _file, rowid AS _row, * FROM foreign_samples")
             else:
-                _view(connection, "samples", _rows_of(self.index))
+                self._view(connection, "samples", _rows_of(self.index))
             if self.rejected:
-                _view(connection, "rejects", _rows_of(self.rejected))
+                self._view(connection, "rejects", _rows_of(self.rejected))
             else:
                 none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
-                _view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
+                self._view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
             files = [] if self.manifest is None else self.index + self.rejected
             connection.execute(f"SET allowed_paths = {_quoted(files + [_canonical(path) for path in files])}")
             connection.execute("SET enable_external_access = false")
@@ -90,6 +90,18 @@ class DataSet:
             if damage is not None:
                 raise damage from None
             raise DataError(f"{self.root} cannot be queried: {_reason(error)}") from None
+
+    def _view(self, connection: Any, name: str, select: str) -> None:
+        """A view under its name, and with where its rows stand under `_name`."""
+        import duckdb
+
+        try:
+            connection.execute(f"CREATE VIEW _{name} AS SELECT {select}")
+            connection.execute(f"CREATE VIEW {name} AS SELECT * EXCLUDE (_file, _row) FROM _{name}")
+        except duckdb.Error:
+            # Damaged files must not hide those that are well: a table without its view is an error once asked for.
+            if self._damage(deep=False) is None:
+                raise
 
     @property
     def rejected(self) -> list[str]:
@@ -155,17 +167,6 @@ def _canonical(path: str) -> str:
 def _rows_of(files: list[str]) -> str:
     scan = f"read_parquet({_quoted(files)}, union_by_name = true)"
     return f"file_index AS _file, file_row_number AS _row, * FROM {scan}"
-
-
-def _view(connection: Any, name: str, select: str) -> None:
-    """Damaged files must not hide those that are well: what is missing then is an error for whoever asks for it."""
-    import duckdb
-
-    try:
-        connection.execute(f"CREATE VIEW _{name} AS SELECT {select}")
-        connection.execute(f"CREATE VIEW {name} AS SELECT * EXCLUDE (_file, _row) FROM _{name}")
-    except duckdb.Error:
-        return
 
 
 def unusable(path: str, what: str, root: str) -> StoreError:
