@@ -1,4 +1,5 @@
-# `make` lists the targets. Everything is installed in .venv and fetched into data/; only a missing python3-venv is added to the system (as root).
+# `make` lists the targets. Everything is installed in .venv and fetched into data/. Two things are added to the system where
+# they are missing (as root): python3-venv, and for the tests Chromium, which looks at the viewer and the report.
 
 PYTHON ?= python3
 PIPFLAGS ?= -qq# empty shows what pip does
@@ -10,7 +11,7 @@ INSTALL = $(BIN)/python -m pip install $(PIPFLAGS) --disable-pip-version-check -
 failed = { echo "the installation failed (above); 'make $(1) PIPFLAGS=' shows more" >&2; exit 1; }
 benchmarks = $(patsubst benchmarks/%.py,benchmarks.%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
 
-.PHONY: help run test lint bench docs setup setup-all data lock clean
+.PHONY: help run test lint bench docs setup setup-all browser data lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +34,18 @@ docs: setup-all ## Write docs/recipes.md from the code
 	$(BIN)/omnicurate schema --markdown > docs/recipes.md
 
 setup: $(VENV)/.quickstart ## Install what the quickstart needs
-setup-all: $(VENV)/.all ## Install every extra and the tools for development
+setup-all: $(VENV)/.all browser ## Install every extra and the tools for development
+
+# Without it the tests that need a browser are skipped, and say so.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing the Debian package chromium: tests look at the viewer and the report in a real browser"; \
+			{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+				|| echo "chromium could not be installed: the tests that need a browser will be skipped" >&2; \
+		else \
+			echo "no Chromium here: the tests that need a browser will be skipped (as root, apt-get install chromium)" >&2; \
+		fi; }
 
 data: ## Fetch the quickstart's recordings (18 MB, CC-BY-SA 3.0)
 	@recipes/quickstart/get-data data/quickstart

@@ -177,6 +177,29 @@ def view_command(
             print()
 
 
+@command("report")
+def report_command(
+    data: DataArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="HTML file to write.")] = "report.html",
+    store: StoreOption = ".omnicurate",
+) -> None:
+    """Write one HTML file on a data set, with its media in it: funnel, histograms, balance, samples, rejects."""
+    from pathlib import Path
+
+    from pipelines.inspect.dataset import open_dataset
+    from pipelines.render import size
+    from pipelines.report.report import report
+    from schemas.errors import OmnicurateError
+    from schemas.store import Store
+
+    page = report(open_dataset(data), Store(store))
+    try:
+        Path(output).write_bytes(page)
+    except OSError as error:
+        raise OmnicurateError(f"cannot write {output}: {error.strerror}", "-o names another file") from None
+    print(f"wrote {output}, {size(len(page))}")
+
+
 @command("verify")
 def verify_command(data: DataArgument, as_json: JsonOption = False) -> None:
     """Read every byte of a data set and compare it with what was published."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from pipelines.render import number, size
-from pipelines.view.html import Child, Html, element, joined
+from pipelines.view.html import Child, Html, element
 from pipelines.view.media import kind_of, parts_of
 from schemas.message import Medium, Message, parse_messages
 from schemas.sample import Part
@@ -17,7 +17,8 @@ from schemas.sample import Part
 Link: TypeAlias = Callable[[Part], str | None]
 """The address of a part's bytes; None where they cannot be had here."""
 
-_APART = ("key", "parts", "messages", "lineage", "flow", "step", "reason", "detail", "_file", "_row")
+_REJECT = ("flow", "step", "reason", "detail")
+_APART = ("key", "parts", "messages", "lineage", "_file", "_row")
 _TEXTS = ("text", "caption")
 
 
@@ -26,7 +27,7 @@ def card(row: Mapping[str, Any], link: Link, title: Child = None, note: str | No
     parts = parts_of(row)
     conversation, placed = _conversation(row.get("messages"), parts, link)
     media = [_medium(part, link) for name, part in parts.items() if name not in placed]
-    rejected = row.get("reason") is not None
+    rejected = row.keys() >= set(_REJECT)  # a sample may have a column of its own that is called reason
     return element(
         "article",
         element("h3", title or str(row["key"])),
@@ -35,7 +36,7 @@ def card(row: Mapping[str, Any], link: Link, title: Child = None, note: str | No
         element("div", *media, class_="media") if media else None,
         conversation,
         *(_text(name, row[name]) for name in _TEXTS if row.get(name)),
-        _values(row),
+        _values({name: row[name] for name in row if not (rejected and name in _REJECT)}),
         _lineage(row.get("lineage")),
         class_="card rejected" if rejected else "card",
     )
@@ -59,7 +60,9 @@ def _medium(part: Part, link: Link) -> Html:
         span = part.span
         source = address if span is None else f"{address}#t={span[0]},{span[1]}"
         if kind == "image":
-            shown = element("a", element("img", src=source, alt=part.name, loading="lazy"), href=source)
+            image = element("img", src=source, alt=part.name, loading="lazy")
+            # An embedded image would stand there twice, and browsers follow no such link.
+            shown = image if source.startswith("data:") else element("a", image, href=source)
         else:
             shown = element(kind, src=source, controls=True, preload="metadata", aria_label=part.name)
     missing = None if shown is not None else element("span", " (not shown here)")
@@ -131,13 +134,9 @@ def shown(value: Any) -> str:
 def _lineage(ancestors: Any) -> Html | None:
     if not ancestors:
         return None
-    steps = [
-        element(
-            "li",
-            element("b", str(a["key"])),
-            f" before {a['step']}",
-            joined(f" in {a['dataset']}") if a["dataset"] else None,
-        )
-        for a in ancestors
-    ]
+    steps = [element("li", element("b", str(a["key"])), _origin(a)) for a in ancestors]
     return element("div", element("h4", "lineage"), element("ol", *steps), class_="lineage")
+
+
+def _origin(ancestor: Mapping[str, Any]) -> str:
+    return f" before {ancestor['step']}" + (f" in {ancestor['dataset']}" if ancestor["dataset"] else "")

@@ -91,10 +91,16 @@ def _facet(connection: Any, table: str, name: str, sql: str) -> Facet:
 
 def _media(connection: Any, table: str) -> Facet:
     """Rows by the kinds of media that they have."""
-    kinds = ", ".join(f"{literal(extension)}: {literal(kind)}" for extension, kind in KINDS.items())
-    of_part = f"coalesce((MAP {{{kinds}}})[p.format], p.format)"
-    held = f"array_to_string(list_sort(list_distinct([{of_part} FOR p IN parts])), ' + ')"
-    return _facet(connection, table, "media", f"coalesce(nullif({held}, ''), 'none')")
+    formats = "list_sort(list_distinct([p.format FOR p IN coalesce(parts, [])]))"
+    counted = f"SELECT {formats} AS formats, count(*) AS n FROM {table} GROUP BY 1 ORDER BY 1"
+    rows: dict[str, int] = {}
+    conditions: dict[str, list[str]] = {}
+    for row in query(connection, counted).to_pylist():
+        held = " + ".join(sorted({KINDS.get(format, format) for format in row["formats"]})) or "none"
+        rows[held] = rows.get(held, 0) + row["n"]
+        conditions.setdefault(held, []).append(f"[{', '.join(map(literal, row['formats']))}]::VARCHAR[]")
+    values = [Value(held, n, f"{formats} IN ({', '.join(conditions[held])})") for held, n in rows.items()]
+    return Facet("media", sorted(values, key=lambda value: (-value.rows, value.value)))
 
 
 def literal(value: str) -> str:

@@ -12,7 +12,7 @@ class Html(str):
 
 Child: TypeAlias = "Html | str | None"
 
-_VOID = {"img", "input", "link", "meta", "rect", "line"}
+_VOID = {"img", "input", "link", "meta"}
 
 
 def element(tag: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Html:

@@ -58,7 +58,8 @@ class Request:
 def page(data: DataSet, connection: Any, facets: Facets, request: Request) -> tuple[bool, bytes]:
     """The page, and whether the request could be answered: an error is shown where the cards would be."""
     try:
-        total, rows = _find(connection, facets[request.table], request)
+        with data.explained():
+            total, rows = _find(connection, facets[request.table], request)
         fine, main = True, _cards(request, total, rows)
     except OmnicurateError as error:
         fine, main = False, _error(error)
