@@ -90,4 +90,9 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """A report for programs."""
-    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+    print(json.dumps(value, ensure_ascii=False, indent=1, default=jsonable))
+
+
+def jsonable(value: Any) -> str:
+    """What JSON has no type for: bytes in hexadecimal, the rest as Python writes it."""
+    return value.hex() if isinstance(value, bytes) else str(value)

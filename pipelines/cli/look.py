@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.base import DataArgument, JsonOption, StoreOption, command, console, print_json
+from pipelines.cli.base import DataArgument, JsonOption, StoreOption, command, console, jsonable, print_json
 from schemas.errors import OmnicurateError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def show_command(
     rows = rows_of(open_dataset(data), key, count, rejects)
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False, default=lambda v: v.hex() if isinstance(v, bytes) else str(v)))
+            print(json.dumps(row, ensure_ascii=False, default=jsonable))
         return
     from pipelines import render
 

@@ -55,20 +55,21 @@ class DataSet:
             "python_enable_replacements": False,  # or SQL could name the variables of this process
         }
         with self.explained(older), duckdb.connect(config=settings) as connection:  # type: ignore[arg-type]
+            connection.execute("SET parquet_metadata_cache = true")  # every view and query asks for all footers again
             self._show(connection, "samples")
             if older is not None:
                 older._show(connection, "older")
             if self.rejected:
-                _view(connection, "rejects", _rows_of(self.rejected))
+                self._view(connection, "rejects", _rows_of(self.rejected))
             else:
                 none = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("flow", "step", "reason", "detail"))
-                _view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
+                self._view(connection, "rejects", f"{none}, * FROM _samples LIMIT 0")
             ancestors = "key, a.step AS step, a.key AS ancestor, a.dataset AS dataset"
-            if "lineage" in (self.index.schema.names if self.manifest is None else self.manifest.columns):
-                _create(connection, "lineage", f"{ancestors} FROM (SELECT key, unnest(lineage) AS a FROM samples)")
+            if self.manifest is not None and "lineage" in self.manifest.columns:
+                self._create(connection, "lineage", f"{ancestors} FROM (SELECT key, unnest(lineage) AS a FROM samples)")
             else:
                 none = f"(SELECT NULL::VARCHAR AS key, NULL::{_LINEAGE} AS a)"
-                _create(connection, "lineage", f"{ancestors} FROM {none} LIMIT 0")
+                self._create(connection, "lineage", f"{ancestors} FROM {none} LIMIT 0")
             files = self.files + (older.files if older else [])
             connection.execute(f"SET allowed_paths = {_quoted(files + [_canonical(path) for path in files])}")
             connection.execute("SET enable_external_access = false")
@@ -81,11 +82,11 @@ class DataSet:
             connection.register("indexed", self.index)
             connection.execute(f"CREATE TABLE foreign_{name} AS FROM indexed")
             connection.unregister("indexed")
-            _view(connection, name, f"0 AS _file, rowid AS _row, * FROM foreign_{name}")
+            self._view(connection, name, f"0 AS _file, rowid AS _row, * FROM foreign_{name}")
             return
         if not is_local(self.root):
             connection.register_filesystem(filesystem(self.root)[0])
-        _view(connection, name, _rows_of(self.index))
+        self._view(connection, name, _rows_of(self.index))
 
     @contextlib.contextmanager
     def explained(self, older: DataSet | None = None) -> Iterator[None]:
@@ -101,6 +102,21 @@ class DataSet:
             if damage is not None:
                 raise damage from None
             raise DataError(f"{self.root} cannot be queried: {_reason(error)}") from None
+
+    def _view(self, connection: Any, name: str, select: str) -> None:
+        """A view under its name, and with where its rows stand under `_name`."""
+        self._create(connection, f"_{name}", select)
+        self._create(connection, name, f"* EXCLUDE (_file, _row) FROM _{name}")
+
+    def _create(self, connection: Any, view: str, select: str) -> None:
+        import duckdb
+
+        try:
+            connection.execute(f"CREATE VIEW {view} AS SELECT {select}")
+        except duckdb.Error:
+            # Damaged files must not hide those that are well: a table without its view is an error once asked for.
+            if self._damage(deep=False) is None:
+                raise
 
     @property
     def rejected(self) -> list[str]:
@@ -190,22 +206,6 @@ def _canonical(path: str) -> str:
 def _rows_of(files: list[str]) -> str:
     scan = f"read_parquet({_quoted(files)}, union_by_name = true)"
     return f"file_index AS _file, file_row_number AS _row, * FROM {scan}"
-
-
-def _view(connection: Any, name: str, select: str) -> None:
-    """A view of rows, and one that also says where they stand."""
-    _create(connection, f"_{name}", select)
-    _create(connection, name, f"* EXCLUDE (_file, _row) FROM _{name}")
-
-
-def _create(connection: Any, view: str, select: str) -> None:
-    """Damaged files must not hide those that are well: what is missing then is an error for whoever asks for it."""
-    import duckdb
-
-    try:
-        connection.execute(f"CREATE VIEW {view} AS SELECT {select}")
-    except duckdb.Error:
-        return
 
 
 def unusable(path: str, what: str, root: str) -> StoreError:

@@ -44,7 +44,8 @@ def diff(old: DataSet, new: DataSet) -> dict[str, Any]:
         totals = {"old": _count(connection, _OLD), "new": _count(connection, _NEW)}
         found["samples"] = totals | {change: counts.get(change, 0) for change in CHANGES}
         found["columns"] = _changed_columns(connection, values) if counts.get("changed") else {}
-        why = "SELECT step, reason, count(*) FROM rejects SEMI JOIN removed USING (key) GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+        gone = "FROM rejects SEMI JOIN removed USING (key)"
+        why = f"SELECT step, reason, count(*) {gone} GROUP BY ALL ORDER BY 3 DESC, 1, 2"
         names = ("step", "reason", "samples")
         found["rejected"] = [dict(zip(names, row, strict=True)) for row in connection.execute(why).fetchall()]
         found["groups"] = _groups(connection, columns)

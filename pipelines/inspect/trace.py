@@ -27,7 +27,8 @@ def _trace(data: DataSet, key: str, seen: set[tuple[str, str]]) -> dict[str, Any
     found = {"key": key, "dataset": data.root, **facts}
     found["steps"] = [] if data.manifest is None else _steps(data.manifest, row, decision)
     found["decision"] = decision
-    found["ancestors"] = [_ancestor(entry, seen) for entry in reversed(row.get("lineage") or [])]
+    lineage = [] if data.manifest is None else row.get("lineage") or []
+    found["ancestors"] = [_ancestor(entry, seen) for entry in reversed(lineage)]
     return found
 
 

@@ -27,6 +27,15 @@ def number(value: Any) -> str:
     return f"{value:,}"
 
 
+def large(count: float) -> str:
+    """A count that may be very large, in a few characters."""
+    for unit in ("", " k", " M", " G"):
+        if count < 999.5:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:,.3g} T"
+
+
 def seconds(count: float) -> str:
     """A span of time with the unit that helps."""
     if count < 120:

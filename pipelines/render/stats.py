@@ -7,9 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pipelines.render import licenses, number, seconds, size, table
+from pipelines.render import large, licenses, number, seconds, size, table
 
 _ROWS = 20  # of a table of groups
+_WIDE = 110  # columns of a terminal that has room for every figure
 _QUANTILES = ("p5", "p50", "p95")
 
 
@@ -55,7 +56,7 @@ def _groups(console: Console, group: dict[str, Any], found: dict[str, Any]) -> N
         cells += [number(row["samples"]), share, size(row["bytes"]) if row["bytes"] else ""]
         median = row["median"]
         if length:
-            cells.append(number(row[length] or None))
+            cells.append(large(row[length]) if row[length] else "")
         if durations:
             cells += [seconds(row["duration"]) if row["duration"] else ""]
             cells += [seconds(median["duration"]) if median["duration"] is not None else ""]
@@ -89,13 +90,14 @@ def summary(console: Console, found: dict[str, Any]) -> None:
             made.add_row(escape(row["name"]), escape(row["format"]), number(row["samples"]), size(row["bytes"]))
         console.print(made, highlight=False)
         console.print()
-    names = (">present", ">distinct ~", ">min", *(f">{name}" for name in _QUANTILES), ">max", ">mean")
-    made = table("column", "type", *names, "", title="columns")
+    figures = ("min", *_QUANTILES, "max", "mean") if console.width >= _WIDE else ("min", "p50", "max")
+    made = table("column", "type", ">present", ">distinct ~", *(f">{name}" for name in figures), title="columns")
     for row in found["columns"]:
-        cells = (row["present"], row["distinct"], row["min"], *(row[p] for p in _QUANTILES), row["max"], row["mean"])
-        unit = "characters" if row["measure"] == "length" and row["min"] is not None else ""
-        made.add_row(escape(row["column"]), escape(row["type"]), *map(number, cells), unit)
+        kind = "text" if row["measure"] == "length" else row["type"]
+        cells = (row["present"], row["distinct"], *(row[name] for name in figures))
+        made.add_row(escape(row["column"]), escape(kind), *map(number, cells))
     console.print(made, highlight=False)
+    console.print("[dim]of text, the lengths in characters[/]")
 
 
 def selected(console: Console, rows: list[dict[str, Any]]) -> None:

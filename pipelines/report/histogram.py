@@ -25,14 +25,17 @@ _WIDTH, _HEIGHT, _MARGIN = 340, 120, 18
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of a column's values by bin and kind. step: the width of a bin; 0 where all values are the same."""
+    """Counts of a column's values by bin and kind, and what the kept ones are between.
+
+    step: the width of a bin; 0 where all values are the same.
+    """
 
     path: str
     low: float
     step: float
     bins: list[dict[str, int]]
-    median: float
     least: float
+    median: float
     most: float
     cuts: list[Cut]
 
@@ -72,19 +75,23 @@ def _histogram(connection: Any, leaf: Leaf, in_rejects: bool, cuts: list[Cut]) -
         kind = f"CASE WHEN {steps} THEN 'cut' ELSE 'elsewhere' END"
         values = f"{values} UNION ALL SELECT {leaf.sql}::DOUBLE, {kind} FROM rejects"
     values = f"WITH v AS (SELECT * FROM ({values}) WHERE isfinite(x))"
-    [summary] = query(
-        connection,
-        f"{values} SELECT count(*) AS n, min(x) AS least, max(x) AS most, quantile_disc(x, [0.01, 0.5, 0.99]) AS q"
-        " FROM v",
-    ).to_pylist()
+    kept = "FILTER (kind = 'kept')"
+    wanted = (
+        "count(*) AS n, min(x) AS first, max(x) AS last, quantile_disc(x, [0.01, 0.99]) AS middle, "
+        f"min(x) {kept} AS least, max(x) {kept} AS most, quantile_disc(x, 0.5) {kept} AS median"
+    )
+    [summary] = query(connection, f"{values} SELECT {wanted} FROM v").to_pylist()
     if summary["least"] is None:
         return None
-    q01, median, q99 = summary["q"]
+    q01, q99 = summary["middle"]
     marks = [cut.at for cut in cuts]
     room = _TAIL * (q99 - q01)
-    low = min([max(summary["least"], q01 - room), *marks])
-    high = max([min(summary["most"], q99 + room), *marks])
+    low = min([max(summary["first"], q01 - room), *marks])
+    high = max([min(summary["last"], q99 + room), *marks])
+    if low == high:  # nearly all are the same: the tails are what there is to see
+        low, high = summary["first"], summary["last"]
     if pa.types.is_integer(leaf.type):
+        low, high = math.floor(low), math.ceil(high)
         width = math.ceil((high - low + 1) / _BINS)
         low, bins = low - 0.5, math.ceil((high - low + 1) / width)
         step = float(width)
@@ -93,12 +100,12 @@ def _histogram(connection: Any, leaf: Leaf, in_rejects: bool, cuts: list[Cut]) -
         step = (high - low) / bins
     place = f"greatest(0, least({bins - 1}, floor((x - {low!r}) / {step!r})))::INT" if step else "0"
     counted = [dict.fromkeys(KINDS, 0) for _ in range(bins)]
-    for row in query(
-        connection, f"{values} SELECT {place} AS bin, kind, count(*) AS n FROM v GROUP BY ALL"
-    ).to_pylist():
+    by_bin = f"{values} SELECT {place} AS bin, kind, count(*) AS n FROM v GROUP BY ALL"
+    for row in query(connection, by_bin).to_pylist():
         counted[row["bin"]][row["kind"]] = row["n"]
-    one = summary["least"] == summary["most"] and not marks
-    return Histogram(leaf.path, low, 0 if one else step, counted, median, summary["least"], summary["most"], cuts)
+    same = summary["first"] == summary["last"] and not marks
+    kept_ones = {name: summary[name] for name in ("least", "median", "most")}
+    return Histogram(leaf.path, low, 0 if same else step, counted, **kept_ones, cuts=cuts)
 
 
 def figure(histogram: Histogram) -> Html:
@@ -109,7 +116,7 @@ def figure(histogram: Histogram) -> Html:
         words.append(f"{histogram.total('cut'):,} cut by {steps}")
     if histogram.total("elsewhere"):
         words.append(f"{histogram.total('elsewhere'):,} rejected by others")
-    values = f"{number(histogram.least)} to {number(histogram.most)}, median {number(histogram.median)}"
+    values = f"kept {number(histogram.least)} to {number(histogram.most)}, median {number(histogram.median)}"
     caption = element(
         "figcaption", element("b", histogram.path), element("span", values), element("span", ", ".join(words))
     )

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from pipelines.render import number, size
-from pipelines.view.html import Child, Html, element, joined
+from pipelines.view.html import Child, Html, element
 from pipelines.view.media import kind_of, parts_of
 from schemas.message import Medium, Message, parse_messages
 from schemas.sample import Part
@@ -134,13 +134,9 @@ def shown(value: Any) -> str:
 def _lineage(ancestors: Any) -> Html | None:
     if not ancestors:
         return None
-    steps = [
-        element(
-            "li",
-            element("b", str(a["key"])),
-            f" before {a['step']}",
-            joined(f" in {a['dataset']}") if a["dataset"] else None,
-        )
-        for a in ancestors
-    ]
+    steps = [element("li", element("b", str(a["key"])), _origin(a)) for a in ancestors]
     return element("div", element("h4", "lineage"), element("ol", *steps), class_="lineage")
+
+
+def _origin(ancestor: Mapping[str, Any]) -> str:
+    return f" before {ancestor['step']}" + (f" in {ancestor['dataset']}" if ancestor["dataset"] else "")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 from typer.testing import CliRunner
 
 from pipelines.cli import app
@@ -117,6 +118,13 @@ def test_a_ring_of_ancestors_ends():
     found = json.loads(omnicurate("trace", "out/first", "left/a", "--json"))
     [inner] = found["ancestors"][0]["trace"]["ancestors"]
     assert inner["note"] == "its history stands above"
+
+
+def test_foreign_tars_have_no_history():
+    with webdataset.TarWriter("a.tar") as sink:
+        sink.write({"__key__": "s", "json": {"text": "t", "lineage": "mine"}})
+    found = json.loads(omnicurate("trace", "a.tar", "s", "--json"))
+    assert (found["steps"], found["ancestors"], found["decision"]) == ([], [], {"kept": True})
 
 
 def test_an_unknown_key_names_the_nearest():

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import webdataset
 from typer.testing import CliRunner
 
 from pipelines.cli import app
@@ -76,6 +77,22 @@ def test_histograms_tell_kept_from_cut_and_from_rejected_elsewhere():
     assert {kind: n.total(kind) for kind in ("kept", "cut", "elsewhere")} == {"kept": 19, "cut": 0, "elsewhere": 11}
     assert (n.low, n.step, len(n.bins)) == (-0.5, 1, 30)
     assert score.low <= 0.25 <= score.high
+
+
+def test_histograms_of_odd_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with webdataset.TarWriter("odd.tar") as sink:
+        for i in range(300):
+            odd = {"duration": 0.0 if i else 2.5, "width": i if i < 299 else 10**12, "height": 7}
+            odd |= {"channels": 1 + i % 2} if i < 9 else {}
+            sink.write({"__key__": f"s{i}", "json": odd})
+    with open_dataset("odd.tar").connect() as connection:
+        found = {histogram.path: histogram for histogram in histograms(connection, [])}
+    assert [sum(bin.values()) for bin in found["duration"].bins if sum(bin.values())] == [299, 1]
+    assert found["width"].high < 1000  # far off values are counted in the last bin
+    assert found["width"].total("kept") == 300
+    assert (found["height"].step, found["height"].least) == (0, 7)
+    assert (len(found["channels"].bins), found["channels"].total("kept")) == (2, 9)
 
 
 def test_what_is_large_is_named_and_not_embedded(monkeypatch):

@@ -120,7 +120,8 @@ def medium(server: Viewer, where: str, table: str = "samples") -> str:
     return page(server, where, table).split(' src="/media')[1].split('"')[0].join(["/media", ""])
 
 
-def test_media_are_served_by_ranges(server):
+def test_media_are_served_by_ranges(server, monkeypatch):
+    monkeypatch.setattr("pipelines.view.media._PIECE", 100)  # as a film of hours would be: piece by piece
     path = medium(server, "n = 11")
     whole = omni.film(11)
     response, content = get(server, path)
