@@ -29,8 +29,8 @@ PART = pa.struct(
 PARTS = pa.list_(PART)
 DROP = pa.struct([("step", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 LINEAGE = pa.list_(pa.struct([("step", pa.string()), ("key", pa.string()), ("dataset", pa.string())]))
-"""The ancestors of a row, oldest first: the key that it had before a step, and the published version (a folder or URI)
-where that stood; null for rows that only the store had."""
+"""The ancestors of a row, oldest first: the key that it had before a step (null where it was read from a data set), and
+the published version (`data set/version`) where that stood; null for rows that only the store had."""
 
 CANONICAL: dict[str, pa.DataType] = {
     "messages": pa.string(),  # canonical JSON of schemas.message.Conversation

@@ -7,7 +7,8 @@ from typing import Any
 
 from pipelines.inspect.dataset import DataSet, open_dataset, query
 from schemas.errors import DataError, OmnicurateError
-from schemas.manifest import Manifest, StepCount
+from schemas.manifest import MANIFEST, Manifest, StepCount
+from schemas.store import Store
 
 _FACTS = ("source", "origin", "license", "task", "language")
 
@@ -28,7 +29,12 @@ def _trace(data: DataSet, key: str, seen: set[tuple[str, str]]) -> dict[str, Any
     found["steps"] = [] if data.manifest is None else _steps(data.manifest, row, decision)
     found["decision"] = decision
     lineage = [] if data.manifest is None else row.get("lineage") or []
-    found["ancestors"] = [_ancestor(entry, seen) for entry in reversed(lineage)]
+    found["ancestors"] = []
+    for entry in reversed(lineage):
+        ancestor = _ancestor(data, entry, seen)
+        found["ancestors"].append(ancestor)
+        if ancestor["trace"]:  # which names those before it
+            break
     return found
 
 
@@ -47,20 +53,36 @@ def _row(data: DataSet, key: str) -> tuple[dict[str, Any], bool]:
     )
 
 
-def _ancestor(entry: dict[str, Any], seen: set[tuple[str, str]]) -> dict[str, Any]:
+def _ancestor(data: DataSet, entry: dict[str, Any], seen: set[tuple[str, str]]) -> dict[str, Any]:
     """One ancestor, and its own history where the version that it stood in is still there."""
     found: dict[str, Any] = {**entry, "trace": None, "note": ""}
     if entry["dataset"] is None:
         return found
+    before = find_version(entry["dataset"], data)
+    if before is None:
+        found["note"] = f"{entry['dataset']}, which was not found"
+        return found
     try:
-        data = open_dataset(entry["dataset"])
-        if (data.root, entry["key"]) in seen:
+        older = open_dataset(before)
+        if (older.root, entry["key"]) in seen:
             found["note"] = "its history stands above"
         else:
-            found["trace"] = _trace(data, entry["key"], seen)
+            found["trace"] = _trace(older, entry["key"], seen)
     except OmnicurateError as error:
         found["note"] = error.message
     return found
+
+
+def find_version(name: str, data: DataSet) -> str | None:
+    """Where the version `data set/version` is: where the recipe of another data set read it, or beside that."""
+    flows = data.manifest.recipe["flows"] if data.manifest else {}
+    steps = [_parsed(item) for flow in flows.values() for item in flow]
+    places = [str(options["path"]) for use, options in steps if use == "ingest.dataset"]
+    beside = data.root.rsplit("/", 2)[0]
+    version = name.rpartition("/")[2]
+    candidates = [f"{beside}/{name}", *(f"{place}/{version}" for place in places)]
+    candidates += [f"{place.rpartition('/')[0]}/{version}" for place in places]
+    return next((place for place in candidates if Store(place).exists(MANIFEST)), None)
 
 
 def _steps(manifest: Manifest, row: Mapping[str, Any], decision: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -68,7 +90,7 @@ def _steps(manifest: Manifest, row: Mapping[str, Any], decision: Mapping[str, An
     flows = manifest.recipe["flows"]
     [output] = manifest.recipe["outputs"].values()
     last = output["pack"] if decision["kept"] else decision["flow"]
-    through = _flows(flows, last, row.get("source"))
+    through = _flows(flows, last, row.get("source"), row["key"])
     steps = []
     for step in manifest.steps:
         if step.flow not in through:
@@ -84,11 +106,17 @@ def _steps(manifest: Manifest, row: Mapping[str, Any], decision: Mapping[str, An
     return steps
 
 
-def _flows(flows: Mapping[str, Any], flow: str, source: str | None) -> set[str]:
-    """A flow with those that it begins with; of several only those that bring the source, where that is known."""
+def _flows(flows: Mapping[str, Any], flow: str, source: str | None, key: str) -> set[str]:
+    """A flow with those that it begins with; of several only those that bring the row, where that is known.
+
+    The key of a row in a mixture begins with the flow that brings it; elsewhere its source may tell.
+    """
     before = _inputs(flows, flow)
-    bring = [name for name in before if source in _sources(flows, name)]
-    return {flow}.union(*(_flows(flows, name, source) for name in bring or before))
+    if _parsed(flows[flow][0])[0] == "mix":
+        bring = [name for name in before if key.startswith(f"{name}/")]
+    else:
+        bring = [name for name in before if source in _sources(flows, name)]
+    return {flow}.union(*(_flows(flows, name, source, key) for name in bring or before))
 
 
 def _sources(flows: Mapping[str, Any], flow: str) -> set[str]:
@@ -103,6 +131,8 @@ def _inputs(flows: Mapping[str, Any], flow: str) -> list[str]:
     use, options = _parsed(flows[flow][0])
     if use in ("from", "union"):
         named: Iterable[Any] = options["flows"]
+    elif use == "mix":
+        named = options["sources"]
     else:
         named = (value for name, value in options.items() if name != "source")
     return [name for name in named if isinstance(name, str) and name in flows and name != flow]

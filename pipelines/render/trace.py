@@ -39,7 +39,8 @@ def _tree(found: dict[str, Any]) -> Tree:
     tree.add(_decision(found["decision"]))
     for ancestor in found["ancestors"]:
         where = ancestor["note"] or ancestor["dataset"] or "only the store had it"
-        label = f"[dim]before[/] {escape(ancestor['step'])}[dim]:[/] "
+        came = f"[dim]before[/] {escape(ancestor['step'])}" if ancestor["step"] else "[dim]from[/]"
+        label = f"{came}[dim]:[/] "
         if ancestor["trace"]:
             tree.add(label).add(_tree(ancestor["trace"]))
         else:
