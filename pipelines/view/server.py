@@ -51,7 +51,9 @@ class Viewer(ThreadingHTTPServer):
     def __init__(self, data: DataSet, connection: Any, store: Store, host: str, port: int) -> None:
         self.data = data
         self.media = {table: Media(data, table, store) for table in TABLES}
-        self._connection = connection
+        self._connection: Any = connection
+        self._cursors: set[Any] = set()
+        self._cursors_change = threading.Condition()
         self._counting = threading.Lock()
         self._facets: dict[str, Any] = {}
         try:
@@ -69,8 +71,28 @@ class Viewer(ThreadingHTTPServer):
     @contextlib.contextmanager
     def cursor(self) -> Iterator[Any]:
         """A connection for one request; errors of DuckDB become those of Omnicurate."""
-        with self.data.explained(), self._connection.cursor() as cursor:
-            yield cursor
+        with self.data.explained():
+            with self._cursors_change:  # DuckDB refuses to open two at a time
+                if self._connection is None:
+                    raise OmnicurateError("the viewer has ended")
+                cursor = self._connection.cursor()
+                self._cursors.add(cursor)
+            try:
+                yield cursor
+            finally:
+                with self._cursors_change:
+                    cursor.close()
+                    self._cursors.discard(cursor)
+                    self._cursors_change.notify_all()
+
+    def server_close(self) -> None:
+        """Stop to listen, and end what is still being answered: DuckDB refuses to close while a query runs."""
+        super().server_close()
+        with self._cursors_change:
+            self._connection = None
+            for cursor in self._cursors:
+                cursor.interrupt()
+            self._cursors_change.wait_for(lambda: not self._cursors)
 
     def facets(self, cursor: Any) -> dict[str, Any]:
         """What can be picked by in each table; counted once, since versions do not change."""
@@ -128,11 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request.parse(urlsplit(self.path).query)
         try:
             with self.server.cursor() as cursor:
-                fine, content = page(self.server.data, cursor, self.server.facets(cursor), request)
+                content = page(self.server.data, cursor, self.server.facets(cursor), request)
         except OmnicurateError as error:
             self._message(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
             return
-        self._send(HTTPStatus.OK if fine else HTTPStatus.BAD_REQUEST, "text/html", content)
+        self._send(HTTPStatus.OK, "text/html", content)
 
     def _medium(self, table: str, file: int, row: int, name: str) -> None:
         part = self._part(table, file, row, name)
