@@ -55,14 +55,14 @@ class Request:
         return f"/?{urlencode(fields)}" if fields else "/"
 
 
-def page(data: DataSet, connection: Any, facets: Facets, request: Request) -> tuple[bool, bytes]:
-    """The page, and whether the request could be answered: an error is shown where the cards would be."""
+def page(data: DataSet, connection: Any, facets: Facets, request: Request) -> bytes:
+    """The page; a condition that cannot be used is explained where the cards would be."""
     try:
         with data.explained():
             total, rows = _find(connection, facets[request.table], request)
-        fine, main = True, _cards(request, total, rows)
+        main = _cards(request, total, rows)
     except OmnicurateError as error:
-        fine, main = False, _error(error)
+        main = _error(error)
     counts = {table: query(connection, f"SELECT count(*) AS n FROM {table}").column("n")[0].as_py() for table in TABLES}
     head = joined(
         element("link", rel="stylesheet", href="/cards.css"),
@@ -75,7 +75,7 @@ def page(data: DataSet, connection: Any, facets: Facets, request: Request) -> tu
         _header(data, request, counts),
         element("div", _side(facets[request.table], request, counts[request.table]), main, class_="columns"),
     )
-    return fine, document(f"{data.name} · {request.table}", head, body)
+    return document(f"{data.name} · {request.table}", head, body)
 
 
 def condition(facets: list[Facet], request: Request) -> str:

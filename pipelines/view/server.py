@@ -32,9 +32,9 @@ class Viewer(LocalServer):
     def __init__(self, data: DataSet, connection: Any, store: Store, host: str, port: int) -> None:
         self.data = data
         self.media = {table: Media(data, table, store) for table in TABLES}
-        self._connection = connection
-        self._cursors = 0
-        self._idle = threading.Condition()
+        self._connection: Any = connection
+        self._cursors: set[Any] = set()
+        self._cursors_change = threading.Condition()
         self._counting = threading.Lock()
         self._facets: dict[str, Any] = {}
         super().__init__(host, port, _Handler)
@@ -42,21 +42,28 @@ class Viewer(LocalServer):
     @contextlib.contextmanager
     def cursor(self) -> Iterator[Any]:
         """A connection for one request; errors of DuckDB become those of Omnicurate."""
-        with self._idle:
-            self._cursors += 1
-        try:
-            with self.data.explained(), self._connection.cursor() as cursor:
+        with self.data.explained():
+            with self._cursors_change:  # DuckDB refuses to open two at a time
+                if self._connection is None:
+                    raise OmnicurateError("the viewer has ended")
+                cursor = self._connection.cursor()
+                self._cursors.add(cursor)
+            try:
                 yield cursor
-        finally:
-            with self._idle:
-                self._cursors -= 1
-                self._idle.notify_all()
+            finally:
+                with self._cursors_change:
+                    cursor.close()
+                    self._cursors.discard(cursor)
+                    self._cursors_change.notify_all()
 
     def server_close(self) -> None:
-        """Let go of the port, once the queries in hand are done: a connection cannot be closed under them."""
+        """Stop to listen, and end what is still being answered: DuckDB refuses to close while a query runs."""
         super().server_close()
-        with self._idle:
-            self._idle.wait_for(lambda: not self._cursors)
+        with self._cursors_change:
+            self._connection = None
+            for cursor in self._cursors:
+                cursor.interrupt()
+            self._cursors_change.wait_for(lambda: not self._cursors)
 
     def facets(self, cursor: Any) -> dict[str, Any]:
         """What can be picked by in each table; counted once, since versions do not change."""
@@ -98,11 +105,11 @@ class _Handler(Handler):
         request = Request.parse(urlsplit(self.path).query)
         try:
             with self.server.cursor() as cursor:
-                fine, content = page(self.server.data, cursor, self.server.facets(cursor), request)
+                content = page(self.server.data, cursor, self.server.facets(cursor), request)
         except OmnicurateError as error:
             self._message(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
             return
-        self.send(HTTPStatus.OK if fine else HTTPStatus.BAD_REQUEST, "text/html", content)
+        self.send(HTTPStatus.OK, "text/html", content)
 
     def _medium(self, table: str, file: int, row: int, name: str) -> None:
         part = self._part(table, file, row, name)

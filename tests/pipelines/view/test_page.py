@@ -106,7 +106,5 @@ def test_a_wrong_condition_is_explained_and_can_be_mended(tab, url):
     tab.open(f"{url}?where={quote('nothing > 3')}")
     assert "nothing" in tab.eval("document.querySelector('[role=alert]').textContent")
     assert tab.eval("document.querySelector('input[type=search]').value") == "nothing > 3"
-    tab.eval("0")
-    tab.errors.clear()  # Chromium reports every answer with status 400
     tab.eval("document.querySelector('nav a').click()")
     tab.wait(f"{CARDS} === 12")
