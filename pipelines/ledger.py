@@ -120,7 +120,9 @@ class Ledger:
         """
         sink = self.store.temporary()
         table = table.replace_schema_metadata({META: commit.to_json()})
-        with pq.ParquetWriter(sink, table.schema, compression="lz4", write_statistics=False) as writer:
+        with pq.ParquetWriter(
+            sink, table.schema, compression="lz4", use_dictionary=False, write_statistics=False
+        ) as writer:
             start = 0
             for length in groups if groups is not None else [len(table)]:
                 writer.write_table(table.slice(start, length), row_group_size=max(1, length))
@@ -212,6 +214,11 @@ class View:
     def live_rows(self) -> int:
         """Rows that have not been rejected."""
         return self.commits[-1].live_rows
+
+    def owner(self, path: str) -> Commit | None:
+        """The commit that a column is read from."""
+        found = next((c for c in reversed(self.commits) if leaves_under(c.digests, path)), None)
+        return self.parent.owner(path) if found is None and self.parent is not None else found
 
     def read(self, paths: Iterable[str], parts: Iterable[str] | None) -> tuple[Reading, list[Any]]:
         """How to read columns (dotted paths) and parts (None: all), and the digests of what will be read."""

@@ -22,6 +22,7 @@ from pipelines.nodes import NodeRun, Tally, UnitId
 from pipelines.plan import Node
 from pipelines.work.bench import Job
 from pipelines.work.pack import PACK
+from pipelines.work.records import JSON_TEXT
 from schemas.digest import canonical_json, fingerprint
 from schemas.errors import RunError
 from schemas.manifest import (
@@ -75,7 +76,10 @@ class PackRun(NodeRun):
             view.base.digests["key"],
             view.live,
         ]
-        job = Job(fingerprint(["pack_rows", basis]), "pack_rows", (), reading, {"types": types, "record": record})
+        owners = {name: view.owner(name) for name in JSON_TEXT if name in types}
+        unchecked = [name for name, owner in owners.items() if owner is not None and not owner.published]
+        inputs = {"types": types, "record": record, "unchecked": unchecked}
+        job = Job(fingerprint(["pack_rows", basis]), "pack_rows", (), reading, inputs)
         self.submit(unit, job, lambda commit: self._records.update({unit: commit}))
 
     def on_parents_done(self) -> None:

@@ -49,7 +49,7 @@ def pack_rows_work(bench: Bench, job: Job, model: Any) -> Commit:
     rendered = records(table, record, parts.views())
     drops: list[dict[str, str] | None] = [None] * len(table)
     rejected: Counter[str] = Counter()
-    for row, (reason, detail) in _unusable(bench, table, parts).items():
+    for row, (reason, detail) in _unusable(bench, table, job.inputs["unchecked"], parts).items():
         drops[row] = {"step": PACK, "reason": reason, "detail": detail}
         rejected[reason] += 1
     tally = StepTally(PACK, len(table), len(table) - rejected.total(), dict(rejected))
@@ -74,9 +74,9 @@ def pack_rows_work(bench: Bench, job: Job, model: Any) -> Commit:
     return bench.ledger.publish(commit, table, group_lengths(len(table)))
 
 
-def _unusable(bench: Bench, table: pa.Table, parts: PartColumns) -> dict[int, tuple[str, str]]:
+def _unusable(bench: Bench, table: pa.Table, unchecked: list[str], parts: PartColumns) -> dict[int, tuple[str, str]]:
     """Rows that cannot be packed -> (reason, detail): JSON that is none, local media that are not what they were."""
-    found = {row: (BROKEN_JSON, name) for row, name in broken_json(table).items()}
+    found = {row: (BROKEN_JSON, name) for name in unchecked for row in broken_json(table.column(name))}
     tags = pc.binary_join_element_wise(parts.field("uri"), pc.fill_null(parts.field("tag"), ""), "\0")
     files = tags.dictionary_encode()
     for index, file in enumerate(files.dictionary.to_pylist()):

@@ -43,18 +43,15 @@ def records(table: pa.Table, paths: list[str] | None, views: dict[int, dict[str,
     return [(text + "}").encode("utf-8", "replace") for text in texts]
 
 
-def broken_json(table: pa.Table) -> dict[int, str]:
-    """Rows whose JSON columns hold none -> the column's name."""
-    broken: dict[int, str] = {}
-    for name in JSON_TEXT:
-        if name in table.column_names and table.column(name).null_count < len(table):
-            connection = _duckdb()
-            connection.register("texts", pa.table({"text": table.column(name)}))
-            valid = connection.sql("SELECT coalesce(json_valid(text), true) AS ok FROM texts").to_arrow_table()
-            connection.unregister("texts")
-            fine = valid.column("ok").to_numpy()
-            broken.update(dict.fromkeys(np.flatnonzero(~fine).tolist(), name))
-    return broken
+def broken_json(texts: pa.ChunkedArray) -> list[int]:
+    """Rows whose text is no JSON; null is none, and fine."""
+    if texts.null_count == len(texts):
+        return []
+    connection = _duckdb()
+    connection.register("texts", pa.table({"text": texts}))
+    valid = connection.sql("SELECT coalesce(json_valid(text), true) AS ok FROM texts").to_arrow_table()
+    connection.unregister("texts")
+    return np.flatnonzero(~valid.column("ok").to_numpy()).tolist()
 
 
 @cache
