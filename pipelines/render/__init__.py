@@ -59,7 +59,9 @@ def summary(console: Console, report: dict[str, Any]) -> None:
         made = table("step", "what", ">read", ">kept", ">rejected", "why", title=f"\n{output['name']}")
         for step in output["steps"]:
             rejected = sum(step["rejected"].values())
-            why = ", ".join(f"{count:,} {reason}" for reason, count in step["rejected"].items())
+            others = {"not taken": step["left"], "taken again": step["repeated"]}
+            counts = [*step["rejected"].items(), *((what, count) for what, count in others.items() if count)]
+            why = ", ".join(f"{count:,} {what}" for what, count in counts)
             label = f"{step['flow']}.{step['step']}"
             made.add_row(
                 label, step["use"], f"{step['read']:,}", f"{step['kept']:,}", f"{rejected:,}" if rejected else "", why

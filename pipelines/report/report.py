@@ -39,6 +39,7 @@ def report(data: DataSet, store: Store) -> bytes:
         columns = list(histograms(connection, made))
         sections = [
             _funnel(data.manifest),
+            _mixtures(data.manifest),
             _columns(columns),
             _balance(facets(connection, "samples"), _count(connection, "samples")),
             _shards(data.manifest),
@@ -120,7 +121,9 @@ def _funnel(manifest: Manifest | None) -> Html | None:
 
 
 def _step(step: StepCount, most: int, sql: str | None) -> Html:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in step.rejected.items())
+    others = {"not taken": step.left, "taken again": step.repeated}
+    counts = [*step.rejected.items(), *((what, count) for what, count in others.items() if count)]
+    reasons = ", ".join(f"{count:,} {what}" for what, count in counts)
     kept, rejected = (1000 * count / max(1, most) for count in (step.kept, sum(step.rejected.values())))
     bar = element(
         "svg",
@@ -137,6 +140,19 @@ def _step(step: StepCount, most: int, sql: str | None) -> Html:
         element("p", f"{step.kept:,}", class_="kept"),
         element("p", reasons, class_="why"),
     )
+
+
+def _mixtures(manifest: Manifest | None) -> Html | None:
+    figures = []
+    for flow, shares in manifest.mixtures.items() if manifest is not None else ():
+        total = max(1, sum(share.taken for share in shares))
+        rows = []
+        for share in shares:
+            epochs = share.taken / max(1, share.size)
+            short = f" · {share.short:,} too few" if share.short else ""
+            rows.append(_bar(f"{share.source} · {epochs:.2f} x {share.size:,}{short}", share.taken, total))
+        figures.append(element("figure", element("h3", flow), *rows))
+    return _section("Mixture", "What was taken of each source.", figures, "balance")
 
 
 def _columns(found: list[Histogram]) -> Html | None:

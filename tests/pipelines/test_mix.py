@@ -160,6 +160,8 @@ def test_a_source_that_is_too_small(here):
     assert "facts is too small for its weight: 16 were taken from others instead" in text
     [output] = report("mix", "mix.yaml", "--set", "sources.facts.weight=1")["outputs"]
     assert [share["taken"] for share in output["mixtures"]["sft"]] == [50, 30]
+    run("report", "out/sft", "-o", "report.html")
+    assert "facts · 2.00 x 15 · 16 too few" in Path("report.html").read_text()
     done = CliRunner().invoke(app, ["mix", "mix.yaml", "--engine", "local", "--set", "total=131"])
     assert done.exit_code == 1
     assert "wants 131 samples, but its sources can give 130 at most" in done.output
