@@ -47,7 +47,7 @@ def stats(data: DataSet, by: Sequence[str] = ()) -> dict[str, Any]:
         keys = {path: f"g{i}" for i, path in enumerate(dict.fromkeys(path for group in groups for path in group))}
         lengths = _lengths(columns)
         texts = has_text(columns) if data.manifest is None else _has_text(connection, data.index, columns, found)
-        numbers = {path: leaf.sql for path, leaf in columns.items() if leaf.number}
+        numbers = {path: leaf.sql for path, leaf in columns.items() if leaf.number and path != "order"}
         if "characters" in lengths:
             numbers["characters"] = lengths["characters"]
         _fold(connection, columns, keys, texts, lengths, numbers, found["samples"])

@@ -79,6 +79,19 @@ def test_a_worker_left_over_from_a_dead_run(calm: Calm, work: Work) -> None:
                 kill(process)
 
 
+def test_a_mixture_whose_drivers_and_workers_are_killed(work: Work, tmp_path: Path) -> None:
+    mix = "  all: [mix: {sources: {many: {epochs: 2}, few: }, total: 500}]\n  many:\n"
+    sources = work.recipe.replace("  all:\n", mix, 1)
+    recipe = sources.replace("outputs:", "  few: [from: many, select.sample: {share: 0.3}]\noutputs:", 1)
+    quiet = Work(tmp_path / "quiet", recipe=recipe)
+    quiet.run("--engine", "local")
+    work.write(recipe)
+    toll = harry(work, random.Random(7), quiet.progress(), 2, 6)
+    assert toll.kills == 8
+    assert work.tree() == quiet.tree()
+    assert len(work.kept()) == 500
+
+
 @pytest.mark.parametrize("arguments", [("--workers", "1"), ("--workers", "4"), ("--engine", "local")], ids=" ".join)
 def test_any_number_of_workers(calm: Calm, work: Work, arguments: tuple[str, str]) -> None:
     work.run(*arguments)
