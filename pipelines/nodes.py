@@ -20,7 +20,7 @@ from pipelines.work.bench import Job
 from pipelines.work.make import listed_units
 from schemas.digest import digest, fingerprint
 from schemas.errors import DataError
-from schemas.manifest import INDEX_GROUP
+from schemas.manifest import INDEX_GROUP, INDEX_GROUP_BYTES
 from stages.base import Batch, Combine, Group, Indexed, Origin, Source
 
 if TYPE_CHECKING:
@@ -170,12 +170,13 @@ class IndexedRun(NodeRun):
 
 
 def unit_groups(groups: Sequence[Group], limit: int | None) -> Iterator[list[tuple[Group, int]]]:
-    """Adjacent row groups, with how many of their rows are used, in units of about a full row group."""
+    """Adjacent row groups, with how many of their rows are used, in units of a full row group at most."""
     held: list[tuple[Group, int]] = []
     left = limit
     for group in groups:
         rows = group.rows if left is None else min(left, group.rows)
-        if held and sum(used for _, used in held) + rows > INDEX_GROUP:
+        size = sum(other.bytes for other, _ in held) + group.bytes
+        if held and (sum(used for _, used in held) + rows > INDEX_GROUP or size > INDEX_GROUP_BYTES):
             yield held
             held = []
         if rows:

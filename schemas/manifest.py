@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 FORMAT: Final = 3
 GROUPS_KEY: Final = b"omnicurate.groups"
-"""In the metadata of an index file: JSON, for each row group its rows and the content digests of its columns."""
+"""In the metadata of an index file: JSON, for each row group its rows, bytes and the content digests of its columns."""
 INDEX_GROUP: Final = 10_000
-"""Rows in a row group of an index file at most: what a later recipe takes as a unit."""
+INDEX_GROUP_BYTES: Final = 256_000_000
+"""Rows, and bytes in memory, of a row group of an index file at most: what a later recipe takes as a unit."""
 INDEX_DIR, REJECTED_DIR, SHARDS_DIR, MANIFEST, LATEST = (
     "index",
     "rejected",

@@ -193,11 +193,12 @@ class Source(Stage):
 
 
 class Group(NamedTuple):
-    """Adjacent rows of an index file: its row group, how many rows, and the content digest of each leaf column."""
+    """Adjacent rows of an index file: its row group, rows, bytes in memory, content digests of the leaf columns."""
 
     uri: str
     group: int
     rows: int
+    bytes: int
     digests: Mapping[str, str]
 
 

@@ -27,7 +27,7 @@ from pipelines.work.records import broken_json, records
 from schemas.columns import DROP, PARTS
 from schemas.digest import canonical_json, digest, key_digests
 from schemas.errors import SampleError
-from schemas.manifest import GROUPS_KEY, INDEX_DIR, INDEX_GROUP, REJECTED_DIR, SHARDS_DIR
+from schemas.manifest import GROUPS_KEY, INDEX_DIR, INDEX_GROUP, INDEX_GROUP_BYTES, REJECTED_DIR, SHARDS_DIR
 from schemas.shards.header import entry_sizes
 from schemas.shards.writer import ShardWriter
 from schemas.store import STORE_SCHEME, Store, is_local, local_path
@@ -53,12 +53,14 @@ def pack_rows_work(bench: Bench, job: Job, model: Any) -> Commit:
         drops[row] = {"step": PACK, "reason": reason, "detail": detail}
         rejected[reason] += 1
     tally = StepTally(PACK, len(table), len(table) - rejected.total(), dict(rejected))
-    sizes = entry_sizes([f"{key}.json" for key in keys.to_pylist()], np.fromiter(map(len, rendered), np.int64))
+    sizes = entry_sizes(
+        [f"{key}.json" for key in keys.to_pylist()], pc.binary_length(rendered).to_numpy().astype(np.int64)
+    )
     np.add.at(sizes, parts.rows, entry_sizes(parts.member_names(keys), parts.sizes))
     ordered = table.column("order").combine_chunks() if "order" in types else pa.nulls(len(table), pa.int64())
     table = table.append_column("_order", ordered.fill_null(0))
     table = table.append_column("_bytes", pa.array(sizes, pa.int64()))
-    table = table.append_column("_json", pa.array(rendered, pa.binary()))
+    table = table.append_column("_json", rendered)
     table = table.append_column("_drop", pa.array(drops, DROP))
     dead = np.array([drop is not None for drop in drops], dtype=bool)
     table = table.take(pa.array(np.lexsort((np.arange(len(table)), ordered.fill_null(0).to_numpy(), dead))))
@@ -216,8 +218,9 @@ def _count(table: pa.Table, column: str) -> dict[str, int]:
 
 def _write_index(out: Store, name: str, index: pa.Table) -> str:
     """Write an index file; its metadata say what each row group holds, so that nobody must read it to know."""
-    groups = [index.slice(start, INDEX_GROUP) for start in range(0, len(index), INDEX_GROUP)]
-    facts = [{"rows": len(group), "digests": table_digests(group)} for group in groups]
+    rows = max(1, min(INDEX_GROUP, INDEX_GROUP_BYTES * len(index) // max(1, index.nbytes)))
+    groups = [index.slice(start, rows) for start in range(0, len(index), rows)]
+    facts = [{"rows": len(group), "bytes": group.nbytes, "digests": table_digests(group)} for group in groups]
     temporary = out.temporary()
     with pq.ParquetWriter(
         temporary, index.schema.with_metadata({GROUPS_KEY: canonical_json(facts)}), compression="zstd"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.columns import LINEAGE, RESERVED, Columns
-from schemas.errors import OmnicurateError
+from schemas.errors import OmnicurateError, StoreError
 from schemas.manifest import GROUPS_KEY
 from schemas.published import index_files, read_manifest, resolve_version
 from stages.base import Group, Indexed, InputPath, options
@@ -50,8 +50,10 @@ class Dataset(Indexed):
             with open_file(uri) as file:
                 metadata = pq.read_metadata(file)
             schemas.append(metadata.schema.to_arrow_schema().remove_metadata())
+            if GROUPS_KEY not in (metadata.metadata or {}):
+                raise StoreError(f"{uri} does not say what it holds", "run the recipe of that data set again")
             for number, found in enumerate(json.loads(metadata.metadata[GROUPS_KEY])):
-                groups.append(Group(uri, number, found["rows"], found["digests"]))
+                groups.append(Group(uri, number, found["rows"], found["bytes"], found["digests"]))
         return pa.unify_schemas(schemas), groups
 
     def groups(self) -> list[Group]:

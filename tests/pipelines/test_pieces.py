@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
@@ -150,10 +152,49 @@ def test_records_hold_what_json_can_hold():
             "order": [3],
         }
     )
-    [record] = records(table, None, {0: {"audio": "t=1,2"}})
+    [record] = records(table, None, {0: {"audio": "t=1,2"}}).to_pylist()
     assert record.decode() == (
         '{"key":"k","messages":[{"role":"user"}],"s":{"a":1},"text":"汉","views":{"audio":"t=1,2"}}'
     )
-    [record] = records(table, ["s.a", "text"], {})
+    [record] = records(table, ["s.a", "text"], {}).to_pylist()
     assert record.decode() == '{"key":"k","s":{"a":1},"text":"汉"}'
     assert plain({"x": [float("inf"), {"y": None}], "z": b"raw"}) == {"x": [None, None]}
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+_ROW = st.fixed_dictionaries(
+    {
+        "text": st.none() | _TEXT,
+        "n": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "f": st.none() | st.floats(allow_nan=True),
+        "b": st.none() | st.booleans(),
+        "many": st.none() | st.lists(_TEXT, max_size=3),
+        "s": st.none() | st.fixed_dictionaries({"a": st.none() | _TEXT, "x": st.none() | st.floats(allow_nan=False)}),
+        "messages": st.none() | st.lists(_TEXT, max_size=2).map(json.dumps),
+    }
+)
+_TYPES = pa.schema(
+    {
+        "key": pa.string(),
+        "text": pa.string(),
+        "n": pa.int64(),
+        "f": pa.float64(),
+        "b": pa.bool_(),
+        "many": pa.list_(pa.string()),
+        "s": pa.struct({"a": pa.string(), "x": pa.float64()}),
+        "messages": pa.string(),
+    }
+)
+
+
+@given(st.lists(_ROW, min_size=1, max_size=5))
+def test_records_are_what_json_would_write(rows):
+    table = pa.Table.from_pylist([{"key": f"k/{i}", **row} for i, row in enumerate(rows)], _TYPES)
+    for i, record in enumerate(records(table, None, {}).to_pylist()):
+        value = plain(table.slice(i, 1).to_pylist()[0])
+        if value.get("messages"):
+            value["messages"] = json.loads(value["messages"])
+        loose = json.loads(record)
+        assert loose == value
+        if "messages" not in value:  # JSON text is taken over as it stands
+            assert record.decode() == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
