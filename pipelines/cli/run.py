@@ -60,12 +60,7 @@ def run_command(
         print(json.dumps({"run": name}) if as_json else f"run {name}: omnicurate status {name} --store {store.root}")
         return
     report = _run(plan, store, recipe, engine, address, workers, limit, quiet=as_json)
-    if as_json:
-        print_json(report)
-    else:
-        from pipelines import render
-
-        render.summary(console(), report)
+    _tell(report, as_json)
 
 
 @command("mix")
@@ -85,12 +80,7 @@ def mix_command(
     settings = {**settings_of(changed), **({} if seed is None else {"seed": str(seed)})}
     plan = make_plan(recipe, settings=settings).only("mix")
     report = _run(plan, Store(store_root(plan)), recipe, engine, address, workers, None, quiet=as_json)
-    if as_json:
-        print_json(report)
-    else:
-        from pipelines import render
-
-        render.summary(console(), report)
+    _tell(report, as_json)
 
 
 @command("drop")
@@ -117,6 +107,16 @@ def drop_command(
 
     render.summary(console(), report)
     render.holders(console(), report["holders"])
+
+
+def _tell(report: dict[str, Any], as_json: bool) -> None:
+    """Show what a run did."""
+    if as_json:
+        print_json(report)
+        return
+    from pipelines import render
+
+    render.summary(console(), report)
 
 
 def _run(
