@@ -87,19 +87,24 @@ def mix_command(
 def drop_command(
     data: DataArgument,
     keys: Annotated[str, typer.Option(help="The keys to drop: one a line, or a table with a column `key`.")],
-    within: Annotated[str, typer.Option(help="Folder below which to look for versions that hold them.")] = "out",
+    within: Annotated[
+        str | None, typer.Option(help="Look below this folder for versions that hold them; beside DATA if left out.")
+    ] = None,
     store: StoreOption = ".omnicurate",
     engine: EngineOption = "local",
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a data set without some samples and all that was made of them; say which versions still hold any."""
+    from pipelines.plan import store_root
     from pipelines.takedown import holders, takedown_plan
     from schemas.store import Store
 
     plan = takedown_plan(data, keys, store)
-    report = _run(plan, Store(os.path.abspath(store)), plan.file, engine, "local", workers, None, quiet=as_json)
-    report["holders"] = [{**found, "path": _below_here(found["path"])} for found in holders(within, keys)]
+    report = _run(plan, Store(store_root(plan)), plan.file, engine, "local", workers, None, quiet=as_json)
+    [output] = plan.recipe.outputs.values()
+    beside = os.path.dirname(output.to)
+    report["holders"] = [{**found, "path": _below_here(found["path"])} for found in holders(within or beside, keys)]
     if as_json:
         print_json(report)
         return
