@@ -6,6 +6,7 @@ A unit's job is ready when its parents have committed; deeper nodes go first; wh
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -210,9 +211,10 @@ class Engine:
             self.count(run, submission.unit, commit)
         self.watcher.committed(run, done, reused)
         if done.notes and run.first_error is None:
-            run.first_error = done.notes[0].text.rstrip().rsplit("\n", 1)[-1]
+            run.first_error = _last_error(done.notes[0].text)
         submission.then(commit)
-        _check_budget(run, self.plan.recipe.errors)
+        if self.executor is not None:
+            _check_budget(run, self.plan.recipe.errors)
 
     def _settle(self) -> None:
         """Let nodes whose parents are done go on, until nothing changes."""
@@ -232,6 +234,12 @@ class Engine:
                     consumer.open_parents -= 1
                     if not consumer.open_parents:
                         consumer.on_parents_done()
+
+
+def _last_error(text: str) -> str:
+    """The line of a traceback that names the last exception; messages may go on below it."""
+    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt)\b", line)]
+    return lines[-1] if lines else text.rstrip().rsplit("\n", 1)[-1]
 
 
 def _check_budget(run: NodeRun, budget: ErrorBudget) -> None:

@@ -50,12 +50,11 @@ class MixRun(NodeRun):
         partials: dict[str, list[Commit]] = {name: [] for name in self.node.input_names}
         for parent, unit in sorted(self._measured):
             partials[self.node.input_names[parent]].append(self._measured[parent, unit])
-        held = {name: commits for name, commits in partials.items() if commits}
-        if not held:
+        if not self._measured:
             return
-        contents = {name: [commit.content for commit in commits] for name, commits in held.items()}
+        contents = {name: [commit.content for commit in commits] for name, commits in partials.items()}
         fp = fingerprint(["choose", step.spec, list(contents.items())])
-        inputs = {"partials": {name: [commit.fp for commit in commits] for name, commits in held.items()}}
+        inputs = {"partials": {name: [commit.fp for commit in commits] for name, commits in partials.items()}}
         self.submit((self.node.index,), Job(fp, "choose", (step,), inputs=inputs), self._take, tally=False)
 
     def _take(self, choice: Commit) -> None:

@@ -220,7 +220,7 @@ class PackRun(NodeRun):
             bytes=sum(shard.bytes for shard in shards),
             shards=shards,
             rejected_files=sorted(rejected_files, key=lambda file: file.name),
-            columns={name: str(kind) for name, kind in self.node.types.items()},
+            columns={name: str(kind) for name, kind in self.node.types.items() if name != "order"},
             mixtures={
                 node.flow: [Share(**share) for share in run.shares]
                 for node in self.engine.plan.lineage(self.node)

@@ -220,7 +220,7 @@ class _Builder:
         try:
             built = cls(**options)
         except ValidationError as error:
-            raise self.located.explain(error, at, lambda _: [*names, "as"]) from None
+            raise self.located.explain(error, at, lambda path: _options_at(cls, path) or [*names, "as"]) from None
         self._check(built, at)
         return built
 
@@ -452,6 +452,20 @@ class _Builder:
         node = Node(len(self.plan.nodes), kind, flow, steps, parents, types, parts, output, input_names)
         self.plan.nodes.append(node)
         return node
+
+
+def _options_at(cls: type[Any], path: Path) -> list[str]:
+    """The keys that are right at a path below a stage's options."""
+    schema = TypeAdapter(cls).json_schema()
+    at: Any = schema
+    for part in path:
+        at = at.get("properties", {}).get(part) or at.get("additionalProperties") or {}
+        for choice in (at, *at.get("anyOf", ())) if isinstance(at, dict) else ():
+            if "$ref" in choice:
+                at = schema["$defs"][choice["$ref"].rpartition("/")[2]]
+        if not isinstance(at, dict):
+            return []
+    return list(at.get("properties", {})) if path else []
 
 
 def _fuses(fused: list[Step], step: Step) -> bool:

@@ -11,6 +11,7 @@ from pipelines.inspect.dataset import open_dataset, query
 from pipelines.plan import Plan, make_plan
 from schemas.errors import DataError, OmnicurateError
 from schemas.published import read_manifest, resolve_version, version_folders
+from stages.ingest.dataset import Dataset
 from stages.select.keys import Keys
 
 
@@ -32,6 +33,20 @@ def takedown_plan(data: str, file: str, store: str) -> Plan:
         "outputs": {flow: {**written, "pack": flow, "to": os.path.dirname(root)}},
     }
     return make_plan(f"the takedown of {data}", yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
+
+
+def missing_keys(plan: Plan, file: str) -> list[str]:
+    """Listed keys that no sample of the data set has or comes from. Raises DataError where that is all of them."""
+    keys = Keys(file=file).listed()
+    [dataset] = (step.stage for node in plan.nodes for step in node.steps if isinstance(step.stage, Dataset))
+    data = open_dataset(dataset.root)
+    with data.connect() as connection:
+        sql = "SELECT key FROM samples UNION SELECT ancestor FROM lineage"
+        sql = f"SELECT key FROM ({sql}) WHERE list_contains($keys, key)"
+        there = set(query(connection, sql, {"keys": sorted(keys)}).column("key").to_pylist())
+    if not there:
+        raise DataError(f"none of the {len(keys):,} keys in {file} is in {data.root}", "nothing was published")
+    return sorted(keys - there)
 
 
 def holders(folder: str, file: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from schemas.digest import digest
 
 MAX_BYTES = 90
 _UNSAFE = re.compile(r"[.%\x00-\x1f\x7f\\]")
+_REPEATED = re.compile(r"~\d+$")
 _PLAIN = re.compile(r"[\w-]+(/[\w-]+)*", re.ASCII)  # what most ids look like needs no care
 
 
@@ -33,8 +34,11 @@ def child_key(key: str, index: int) -> str:
 
 
 def repeat_key(key: str, repeat: int) -> str:
-    """The key of a repeated draw; the first draw (0) keeps the key, the second is `~2`."""
-    return key if repeat == 0 else shortened(f"{key}~{repeat + 1}")
+    """The key of a repeated draw: the first (0) keeps the key, the second ends in `~2`.
+
+    A key that is a repeat's already gets `~1` for its first draw, so that no two draws have one key.
+    """
+    return key if repeat == 0 and not _REPEATED.search(key) else shortened(f"{key}~{repeat + 1}")
 
 
 def shortened(key: str) -> str:

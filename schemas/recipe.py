@@ -142,6 +142,10 @@ class Located:
         """
         at: Any = self.value
         names = path.split(".")
+        if names == ["seed"]:
+            for mix in self._mixes():  # which may have seeds of their own
+                if isinstance(mix, dict) and "seed" in mix:
+                    mix["seed"] = yaml.safe_load(value)
         if names[0] not in Recipe.model_fields:
             at = self._only_mix(path)
         while len(names) > 1:
@@ -158,11 +162,14 @@ class Located:
         except yaml.YAMLError:
             raise RecipeError(f"--set {path}: {value!r} is not a YAML value", "", self.file) from None
 
-    def _only_mix(self, path: str) -> Any:
+    def _mixes(self) -> list[Any]:
         flows = self.value.get("flows")
         chains = flows.values() if isinstance(flows, dict) else ()
         steps = [step for flow in chains for step in flow or () if isinstance(step, dict)]
-        mixes = [step["mix"] for step in steps if "mix" in step]
+        return [step["mix"] for step in steps if "mix" in step]
+
+    def _only_mix(self, path: str) -> Any:
+        mixes = self._mixes()
         if len(mixes) != 1:
             hint = f"the recipe has {len(mixes)} `mix` steps; begin with a key of the recipe: flows.NAME.mix.{path}"
             raise RecipeError(f"--set {path}: {nearest(path.split('.')[0], Recipe.model_fields)}", hint, self.file)

@@ -97,13 +97,15 @@ def drop_command(
 ) -> None:
     """Publish a data set without some samples and all that was made of them; say which versions still hold any."""
     from pipelines.plan import store_root
-    from pipelines.takedown import holders, takedown_plan
+    from pipelines.takedown import holders, missing_keys, takedown_plan
     from schemas.store import Store
 
     plan = takedown_plan(data, keys, store)
+    missing = missing_keys(plan, keys)
     report = _run(plan, Store(store_root(plan)), plan.file, engine, "local", workers, None, quiet=as_json)
     [output] = plan.recipe.outputs.values()
     beside = os.path.dirname(output.to)
+    report["missing"] = missing
     report["holders"] = [{**found, "path": _below_here(found["path"])} for found in holders(within or beside, keys)]
     if as_json:
         print_json(report)
@@ -111,6 +113,7 @@ def drop_command(
     from pipelines import render
 
     render.summary(console(), report)
+    render.missing(console(), missing)
     render.holders(console(), report["holders"])
 
 

@@ -21,12 +21,13 @@ _Columns: TypeAlias = Mapping[str, Mapping[str, Leaf]]
 
 
 def newest_versions(path: str) -> tuple[str, str]:
-    """The two newest published versions of a data set, the older one first. Raises DataError."""
+    """The version that `latest` names, after the newest of the others; DataError where there are not two."""
     found = sorted((row for row in versions(path) if row["state"] == "published"), key=lambda row: row["published"])
     if len({row["dataset"] for row in found}) > 1:
         raise DataError(f"{path} holds several data sets", "give one of them, or two versions to compare")
     if len(found) < 2:
         raise DataError(f"{path} does not hold two published versions", "give two data sets or versions to compare")
+    found.sort(key=lambda row: row["latest"])  # a mixture that was there already may be the latest again
     old, new = (f"{row['dataset']}/{row['version']}" for row in found[-2:])
     return old, new
 

@@ -242,6 +242,9 @@ def what_if(data: DataSet, condition: str, by: Sequence[str] = ()) -> dict[str, 
         for name in names:
             if not _known(name, columns):
                 raise unknown(name, columns)
+        kind = query(connection, f"SELECT typeof((\n{condition}\n)) AS kind FROM samples LIMIT 1").column("kind")
+        if len(kind) and kind[0].as_py() not in ("BOOLEAN", '"NULL"'):
+            raise DataError(f"the condition must say true or false, but it gives {kind[0].as_py()}")
         paths = list(by) or [name for name in ("task", "source", MODALITY) if name in columns or name == MODALITY][:1]
         met = f"count(*) FILTER (WHERE (\n{condition}\n))"
         cells = grouped(columns, paths, f"count(*) AS n, {met} AS met", "samples", has_text(columns))

@@ -28,6 +28,7 @@ def _trace(data: DataSet, key: str, seen: set[tuple[str, str]]) -> dict[str, Any
     found = {"key": key, "dataset": data.root, **facts}
     found["steps"] = [] if data.manifest is None else _steps(data.manifest, row, decision)
     found["decision"] = decision
+    found["became"] = [] if kept else _became(data, key)
     lineage = [] if data.manifest is None else row.get("lineage") or []
     found["ancestors"] = []
     for entry in reversed(lineage):
@@ -36,6 +37,14 @@ def _trace(data: DataSet, key: str, seen: set[tuple[str, str]]) -> dict[str, Any
         if ancestor["trace"]:  # which names those before it
             break
     return found
+
+
+def _became(data: DataSet, key: str) -> list[str]:
+    """Samples that were made of a reject: another branch may have kept it under another key."""
+    with data.connect() as connection:
+        sql = "SELECT DISTINCT key FROM lineage WHERE ancestor = ? ORDER BY key LIMIT 5"
+        keys: list[str] = query(connection, sql, [key]).column("key").to_pylist()
+    return keys
 
 
 def _row(data: DataSet, key: str) -> tuple[dict[str, Any], bool]:
@@ -48,9 +57,13 @@ def _row(data: DataSet, key: str) -> tuple[dict[str, Any], bool]:
         keys = "SELECT key FROM samples UNION ALL SELECT key FROM rejects"
         nearest = f"SELECT key FROM ({keys}) ORDER BY jaro_winkler_similarity(key, ?) DESC, key LIMIT 3"
         near = query(connection, nearest, [key]).column("key").to_pylist()
-    raise DataError(
-        f"there is no sample {key!r} in {data.root}", f"the nearest keys: {', '.join(near)}" if near else ""
-    )
+    became = _became(data, key)
+    if became:
+        raise DataError(f"{key!r} has another key in {data.root}", f"trace {', '.join(became)}")
+    hint = f"the nearest keys: {', '.join(near)}" if near else ""
+    if data.manifest is not None and data.manifest.mixtures:
+        hint += "\n  a mixture lists what it took; what it left is in its sources"
+    raise DataError(f"there is no sample {key!r} in {data.root}", hint.lstrip())
 
 
 def _ancestor(data: DataSet, entry: dict[str, Any], seen: set[tuple[str, str]]) -> dict[str, Any]:

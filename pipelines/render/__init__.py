@@ -106,6 +106,14 @@ def mixture(console: Console, flow: str, shares: list[dict[str, Any]]) -> None:
             console.print(f"[yellow]{escape(text)}; more epochs or a smaller weight would help[/]", highlight=False)
 
 
+def missing(console: Console, keys: list[str]) -> None:
+    """Listed keys that were not there."""
+    if keys:
+        more = f" and {len(keys) - 5:,} more" if len(keys) > 5 else ""
+        text = f"{len(keys):,} of the listed keys were not in the data set: {', '.join(keys[:5])}{more}"
+        console.print(f"[yellow]{escape(text)}[/]", highlight=False)
+
+
 def holders(console: Console, found: list[dict[str, Any]]) -> None:
     """The versions that still hold what was taken down."""
     if not found:

@@ -37,10 +37,12 @@ def _tree(found: dict[str, Any]) -> Tree:
         for name, value in step["wrote"].items():
             made.add(f"{escape(name)}: {escape(_short(value))}")
     tree.add(_decision(found["decision"]))
+    if found["became"]:
+        tree.add(f"[green]kept elsewhere[/] as {escape(', '.join(found['became']))}")
     for ancestor in found["ancestors"]:
-        where = ancestor["note"] or ancestor["dataset"] or "only the store had it"
-        came = f"[dim]before[/] {escape(ancestor['step'])}" if ancestor["step"] else "[dim]from[/]"
-        label = f"{came}[dim]:[/] "
+        where = ancestor["note"] or ancestor["dataset"] or "was its key"
+        step, dataset = ancestor["step"], ancestor["dataset"]
+        label = f"[dim]before[/] {escape(step)}[dim]:[/] " if step else f"[dim]from[/] {escape(dataset or '')} "
         if ancestor["trace"]:
             tree.add(label).add(_tree(ancestor["trace"]))
         else:

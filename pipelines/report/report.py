@@ -104,7 +104,9 @@ def _head(data: DataSet, samples: int) -> Html:
         facts |= {"rejected": f"{manifest.rejected:,}", "size": size(manifest.bytes)}
     facts["shards"] = f"{len(data.shards):,}"
     if manifest is not None:
-        licenses = ", ".join(f"{name} {count:,}" for name, count in manifest.licenses.items())
+        none = manifest.samples - sum(manifest.licenses.values())
+        stated = [f"{name} {count:,}" for name, count in manifest.licenses.items()]
+        licenses = ", ".join([*stated, *([f"none stated {none:,}"] if none and stated else [])])
         facts |= {"licences": licenses or "none stated", "seed": str(manifest.seed)}
     listed = [element("div", element("dt", name), element("dd", value)) for name, value in facts.items()]
     version = element("span", manifest.version, class_="version") if manifest else None

@@ -48,6 +48,8 @@ def decide(key: str, before: str | None, given: Mapping[str, Any], reviewer: str
     An accepted text that was changed counts as edited: a correction must not be lost to a wrong button.
     """
     decision, edited, note = (given.get(name) for name in ("decision", "edited", "note"))
+    if edited == "" and decision != "edit":  # an empty field of a form
+        edited = None
     if decision is None:
         if edited is not None and edited != before:
             raise ValueError("an edited text without a decision")

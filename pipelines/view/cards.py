@@ -139,4 +139,5 @@ def _lineage(ancestors: Any) -> Html | None:
 
 
 def _origin(ancestor: Mapping[str, Any]) -> str:
-    return f" before {ancestor['step']}" + (f" in {ancestor['dataset']}" if ancestor["dataset"] else "")
+    before = f" before {ancestor['step']}" if ancestor["step"] else ""
+    return before + (f" in {ancestor['dataset']}" if ancestor["dataset"] else "")

@@ -32,7 +32,7 @@ def measure_work(bench: Bench, job: Job, model: Any) -> Commit:
 def choose_work(bench: Bench, job: Job, model: Any) -> Commit:
     """How often each row of each unit is taken: one row group for each unit, in the order of the sources."""
     stage = _stage(job)
-    units: dict[str, list[str]] = job.inputs["partials"]
+    units: dict[str, list[str]] = job.inputs["partials"]  # none for a source without any rows
     partials = {
         name: [bench.ledger.read(fp).replace_schema_metadata(None) for fp in fps] for name, fps in units.items()
     }
@@ -90,7 +90,8 @@ def _repeated(keys: pa.Array, copies: npt.NDArray[np.int32]) -> pa.Array:
     ends = np.cumsum(copies)
     number = np.arange(len(keys)) - np.repeat(ends - copies, copies)
     long = pc.greater(pc.binary_length(keys), MAX_BYTES).to_numpy(zero_copy_only=False)
-    special = np.flatnonzero(long | (number > 0))
+    repeated = pc.match_substring_regex(keys, r"~\d+$").to_numpy(zero_copy_only=False)
+    special = np.flatnonzero(long | repeated | (number > 0))
     if not len(special):
         return keys
     mask = np.zeros(len(keys), bool)

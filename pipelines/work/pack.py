@@ -191,7 +191,8 @@ def shard_work(bench: Bench, job: Job, model: Any) -> Commit:
     info = tar.close()
     name = f"{inputs['name']}.tar"
     out.put_new(f"{inputs['version']}/{SHARDS_DIR}/{name}", temporary)
-    index = rows.drop_columns([n for n in rows.column_names if n.startswith("_")])
+    # The rows stand in their order; where they are mixed again, they get another one.
+    index = rows.drop_columns([n for n in rows.column_names if n.startswith("_") or n == "order"])
     packed = parts.moved(f"{SHARDS_DIR}/{name}", offsets, digests)
     index = index.set_column(index.column_names.index("parts"), "parts", packed)
     index_digest = _write_index(out, f"{inputs['version']}/{INDEX_DIR}/{inputs['name']}.parquet", index)

@@ -175,6 +175,9 @@ def check_boolean(sql: str, rows: pa.Table) -> None:
         # In a WHERE clause DuckDB refuses what needs more than one row.
         cursor.execute(f"DESCRIBE SELECT 1 FROM {_ROWS} WHERE (\n{sql}\n)").fetchall()
         kind = cursor.execute(f"DESCRIBE SELECT (\n{sql}\n) FROM {_ROWS}").fetchall()[0][1]
+        # Literals that do not fit are found when a row comes by.
+        cursor.register("one", pa.table({field.name: pa.nulls(1, field.type) for field in rows.schema}))
+        cursor.execute(f"SELECT (\n{sql}\n) FROM one AS {_ROWS}").fetchall()
     except duckdb.Error as error:
         raise ValueError(str(error).split("\n\n")[0].replace("\n", "; ").split(": ", 1)[-1]) from None
     if kind not in ("BOOLEAN", '"NULL"'):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -11,8 +12,9 @@ import pyarrow.parquet as pq
 
 from schemas.columns import LINEAGE, RESERVED, Columns
 from schemas.errors import OmnicurateError, StoreError
-from schemas.manifest import GROUPS_KEY
+from schemas.manifest import GROUPS_KEY, SHARDS_DIR
 from schemas.published import index_files, read_manifest, resolve_version
+from schemas.store import is_local, local_path
 from stages.base import Group, Indexed, InputPath, options
 from stages.ingest.paths import open_file
 
@@ -32,6 +34,15 @@ class Dataset(Indexed):
         """No data set there, or a damaged one."""
         try:
             self._groups  # noqa: B018 - reads the footers of all index files
+            if is_local(self.root):
+                for shard in read_manifest(self.root).shards:
+                    path = local_path(f"{self.root}/{SHARDS_DIR}/{shard.name}")
+                    if not os.path.exists(path) or os.path.getsize(path) != shard.bytes:
+                        yield f"{path} is missing, or not of the size that was published"
+        except FileNotFoundError as error:
+            yield f"{error.filename or error} is missing"
+        except pa.ArrowException as error:
+            yield f"the index of {self.root} is damaged: {error}"
         except (OmnicurateError, OSError) as error:
             yield str(error)
 

@@ -22,7 +22,7 @@ def allot(total: int, weights: Sequence[float], bounds: Sequence[Bounds]) -> lis
     """
     if not sum(b.least for b in bounds) <= total <= sum(b.most for b in bounds):
         raise ValueError(f"{total} is not between {sum(b.least for b in bounds)} and {sum(b.most for b in bounds)}")
-    exact = [Fraction(weight) for weight in weights]
+    exact = _exact(weights)
     fixed: dict[int, int] = {}
     while True:
         free = [i for i in range(len(exact)) if i not in fixed]
@@ -47,5 +47,10 @@ def allot(total: int, weights: Sequence[float], bounds: Sequence[Bounds]) -> lis
 
 def largest_total(weights: Sequence[float], most: Sequence[int]) -> int:
     """The largest total at which nobody falls short of its share."""
-    exact = [Fraction(weight) for weight in weights]
-    return int(min(have / weight for have, weight in zip(most, exact, strict=True)) * sum(exact))
+    exact = _exact(weights)
+    return int(min((have / w for have, w in zip(most, exact, strict=True) if w), default=Fraction(0)) * sum(exact))
+
+
+def _exact(weights: Sequence[float]) -> list[Fraction]:
+    """The decimal numbers that people wrote: 0.1 is a tenth, though the float is not."""
+    return [Fraction(str(weight)) for weight in weights]

@@ -130,14 +130,22 @@ class Mix(Choice):
 
     def merge(self, partials: Mapping[str, Sequence[pa.Table]]) -> tuple[dict[str, Chosen], list[Share]]:
         """How often each row is taken. Raises StageError where the total cannot be had."""
-        pools = {name: _Pool(pa.concat_tables(tables), self.of(name), self.strata) for name, tables in partials.items()}
+        empty = pa.table({"draw": pa.array([], pa.int64()), "cost": pa.array([], pa.int64())})
+        pools = {
+            name: _Pool(pa.concat_tables(tables) if tables else empty, self.of(name), self.strata)
+            for name, tables in partials.items()
+        }
         weights = self._weights(pools)
         bounds = [pool.bounds for pool in pools.values()]
+        least = sum(bound.least for bound in bounds)
         have = [pool.size * self.of(name).epochs for name, pool in pools.items()]
         total = self.total
         if total is None:
             total = largest_total(weights, have)
-            total = max(min(total, sum(b.most for b in bounds)), sum(b.least for b in bounds))
+            total = max(min(total, sum(b.most for b in bounds)), least)
+        if total < least:
+            floors = ", ".join(f"{name} {pool.bounds.least:,}" for name, pool in pools.items() if pool.bounds.least)
+            raise StageError(f"the mixture wants {total:,} {self.by}, but its floors ask for {least:,}", floors)
         if total > sum(b.most for b in bounds):
             most = ", ".join(f"{name} {pool.bounds.most:,}" for name, pool in pools.items())
             have_all = f"{sum(b.most for b in bounds):,} at most"
@@ -154,8 +162,8 @@ class Mix(Choice):
             copies, taken = pool.take(quota + carried, exact=self.by == "samples")
             carried += quota - taken
             chosen[name] = Chosen(copies, pool.unmeasured)
-            short = max(0, wanted - taken) if pool.bounds.most < wanted and self.of(name).cap is None else 0
-            shares.append(Share(name, pool.size, wanted, taken, short))
+            short = max(0, wanted - pool.size * self.of(name).epochs)  # a cap is meant, smallness is not
+            shares.append(Share(name, pool.size, wanted, taken, short if taken < wanted else 0))
         return chosen, shares
 
     def _weights(self, pools: Mapping[str, _Pool]) -> list[float]:
@@ -196,7 +204,7 @@ class _Pool:
             usable = pc.fill_null(pc.greater(costs, 0), False).to_numpy(zero_copy_only=False)
         self.unmeasured = ~usable
         codes = np.zeros(len(rows), np.int64)
-        if strata is not None:
+        if "stratum" in rows.column_names:
             labels = pc.fill_null(rows.column("stratum").combine_chunks(), "").dictionary_encode()
             rank = np.argsort(np.argsort(np.array(labels.dictionary.to_pylist(), object), kind="stable"))
             codes = rank[labels.indices.to_numpy()]

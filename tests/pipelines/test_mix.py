@@ -204,11 +204,62 @@ def test_a_version_is_taken_as_it_is_when_the_run_starts(here):
     assert tree(here / "out/sft/latest/") == before
 
 
+def test_a_mixture_of_a_mixture_has_as_many_samples_as_it_says(here):
+    report("mix", "mix.yaml")
+    Path("again.yaml").write_text(
+        "flows: {sft: [ingest.dataset: {path: out/sft}], again: [mix: {sources: {sft: {epochs: 2}}, total: 150}]}\n"
+        "outputs: {again: {pack: again, to: out/again}}\n"
+    )
+    [output] = report("mix", "again.yaml")["outputs"]
+    assert (output["samples"], output["rejected"]) == (150, 0)
+    keys = list(samples("out/again/latest"))
+    assert any(key.endswith("~2~1") for key in keys)
+    assert any(key.endswith("~2~2") for key in keys)
+
+
+def test_an_empty_source_is_reported(here):
+    settings = ("--set", "flows.facts=[ingest.dataset: {path: out/facts}, filter.where: {sql: 'false'}]")
+    text = run("mix", "mix.yaml", "--engine", "local", *settings)
+    assert "facts is too small for its weight: 20 were taken from others instead" in text
+    [output] = report("mix", "mix.yaml", *settings)["outputs"]
+    assert [share["taken"] for share in output["mixtures"]["sft"]] == [80, 0]
+
+
+def test_floors_above_the_total(here):
+    done = CliRunner().invoke(app, ["mix", "mix.yaml", "--engine", "local", "--set", "strata={by: task, floor: 25}"])
+    assert done.exit_code == 1
+    assert "wants 80 samples, but its floors ask for 105" in done.output
+
+
+def test_shards_that_are_gone_or_short_are_noticed_before_anything_runs(here):
+    shard = next(Path("out/photos/latest/shards").resolve().iterdir())
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-512])
+    assert f"{shard} is missing, or not of the size" in run("mix", "mix.yaml", code=2)
+    shard.unlink()
+    assert f"{shard} is missing, or not of the size" in run("mix", "mix.yaml", code=2)
+    shard.write_bytes(data)
+    index = next(Path("out/photos/latest/index").resolve().iterdir())
+    index.write_bytes(index.read_bytes()[:400])
+    assert "the index of" in run("mix", "mix.yaml", code=2)
+    index.unlink()
+    assert f"{index} is missing" in run("mix", "mix.yaml", code=2)
+
+
+def test_a_seed_of_the_step_gives_way_to_the_command(here):
+    paths = {report("mix", "mix.yaml", "--set", "seed=9", "--seed", str(seed))["outputs"][0]["path"] for seed in (5, 6)}
+    found = [set(samples(path)) for path in paths]
+    assert found[0] != found[1]
+    Path("own.yaml").write_text(Path("mix.yaml").read_text().replace("total: 80", "total: 80, seed: 1"))
+    paths = [report("mix", "own.yaml", "--seed", str(seed))["outputs"][0]["path"] for seed in (5, 6)]
+    assert set(samples(paths[0])) != set(samples(paths[1]))
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("sources.fact.weight=1", "there is no 'fact'.*did you mean 'facts'"),
-        ("sources.facts.wieght=1", r"mix.yaml:8:\d+: unknown key 'wieght'"),
+        ("sources.facts.wieght=1", r"mix.yaml:8:\d+: unknown key 'wieght'\s+did you mean 'weight'"),
         ("outputs.sft.shard.samples.x=1", "'x' leads nowhere"),
         ("flows.sft.mox.total=1", "'mox' leads nowhere"),
         ("flows.facts.text.split.text=plain", "no step before text.split writes the column .plain."),

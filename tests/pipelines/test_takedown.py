@@ -87,3 +87,20 @@ def test_dropped_samples_are_gone_with_their_descendants_and_their_content(tmp_p
 def test_there_must_be_a_data_set_and_a_list(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "out/sft is no published data set" in CliRunner().invoke(app, ["drop", "out/sft", "--keys", "k.txt"]).output
+
+
+def test_keys_that_are_not_there_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text("".join(json.dumps({"id": f"{i}", "text": "t"}) + "\n" for i in range(3)))
+    Path("r.yaml").write_text(
+        "flows: {texts: [ingest.jsonl: {path: in.jsonl, id: id}]}\noutputs: {texts: {pack: texts, to: out/texts}}\n"
+    )
+    invoke("run", "r.yaml", "--engine", "local")
+    before = Path("out/texts/latest").resolve()
+    Path("k.txt").write_text("text/1\n")
+    result = CliRunner().invoke(app, ["drop", "out/texts", "--keys", "k.txt"])
+    assert result.exit_code == 1
+    assert "none of the 1 keys in k.txt" in result.output
+    assert Path("out/texts/latest").resolve() == before
+    Path("k.txt").write_text("text/1\ntexts/1\n")
+    assert invoke("drop", "out/texts", "--keys", "k.txt")["missing"] == ["text/1"]

@@ -107,7 +107,7 @@ def test_ancestors_are_followed_into_other_data_sets():
     assert (split["trace"], split["note"]) == (None, "")
     assert dedup["note"] == "gone/12345678, which was not found"
     output = omnicurate("trace", "out/third", "left/a")
-    assert "only the store had it" in output
+    assert "was its key" in output
     rows = json.loads(omnicurate("stats", "out/third", "--json", "--sql", "FROM lineage WHERE step = 'split'"))
     assert rows == [{"key": "left/a", "step": "split", "ancestor": "x/1", "dataset": None}]
 

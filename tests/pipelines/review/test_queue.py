@@ -204,9 +204,16 @@ def test_what_somebody_typed_is_never_dropped(tmp_path_factory, before, decision
         return
     assert (made is None) == (decision is None)
     if made is not None:
-        if decision != "reject" and edited is not None:
+        if decision == "edit" or (decision == "accept" and edited):
             assert (made.text or "") == edited
         assert made.note == (note or "")
         path = tmp_path_factory.mktemp("d") / "d.jsonl"
         save(path, [made, made])
         assert load(path) == [made, made]
+
+
+def test_an_empty_field_of_a_form_is_no_edit():
+    accepted = decide("k", "a text", {"decision": "accept", "edited": ""}, "me")
+    assert (accepted.decision, accepted.text) == ("accept", "a text")
+    emptied = decide("k", "a text", {"decision": "edit", "edited": ""}, "me")
+    assert (emptied.decision, emptied.text) == ("edit", "")

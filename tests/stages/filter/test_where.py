@@ -103,3 +103,8 @@ def test_true_keeps_all():
 def test_a_reason_is_a_word():
     with pytest.raises(ValueError, match="reason"):
         Where(sql="true", reason="Not good")
+
+
+def test_a_literal_that_does_not_fit_is_found_before_a_row_comes_by():
+    with pytest.raises(ValueError, match=r"STRUCT|struct"):
+        Where(sql="heard = 'test'").bind(TYPES)

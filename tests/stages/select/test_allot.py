@@ -13,9 +13,9 @@ WEIGHTS = st.lists(st.floats(0.001, 1000), min_size=1, max_size=8)
 def test_without_bounds_each_gets_its_share_rounded(weights, total):
     found = allot(total, weights, [Bounds(0, total)] * len(weights))
     assert sum(found) == total
-    whole = sum(map(Fraction, weights))
+    whole = sum(Fraction(str(weight)) for weight in weights)
     for share, weight in zip(found, weights, strict=True):
-        assert abs(share - total * Fraction(weight) / whole) < 1
+        assert abs(share - total * Fraction(str(weight)) / whole) < 1
 
 
 @given(st.data())
@@ -48,6 +48,12 @@ def test_ties_go_to_the_first():
 def test_the_largest_total_leaves_nobody_short(weights, size):
     most = [size * (1 + i) for i in range(len(weights))]
     total = largest_total(weights, most)
-    whole = sum(map(Fraction, weights))
-    assert all(total * Fraction(w) / whole <= m for w, m in zip(weights, most, strict=True))
-    assert any((total + 1) * Fraction(w) / whole > m for w, m in zip(weights, most, strict=True))
+    whole = sum(Fraction(str(weight)) for weight in weights)
+    assert all(total * Fraction(str(w)) / whole <= m for w, m in zip(weights, most, strict=True))
+    assert any((total + 1) * Fraction(str(w)) / whole > m for w, m in zip(weights, most, strict=True))
+
+
+def test_decimal_weights_are_what_was_written():
+    assert largest_total([0.5, 0.3, 0.1, 0.1], [1000, 300, 50, 40]) == 400
+    assert largest_total([0.7, 0.3], [70, 30]) == 100
+    assert largest_total([0.0, 1.0], [0, 30]) == 30
