@@ -62,8 +62,8 @@ class Mix(Choice):
     sources: Annotated[dict[str, MixSource | None], Field(min_length=1)]
     """Flow -> `{weight, epochs, cap, floor}`, all of them optional: `{vflan: {weight: 0.5, epochs: 2}, facts: }`."""
     total: Annotated[int, Field(ge=1)] | None = None
-    """How much is taken in all, exactly. Left out: as much as the weights allow with no source too small; caps and floors
-    then change that, so with them a total is the clearer wish."""
+    """How much is taken in all, exactly. Left out: as much as the weights allow with no source too small; caps and
+    floors then change that, so with them a total is the clearer wish."""
     by: str = "samples"
     """What weights, caps and the total count: `samples`, or a column with whole numbers, such as `length.tokens`. A
     total of such units is met to less than one sample; a sample without a number is rejected as `unmeasured`."""
