@@ -267,7 +267,7 @@ class Toll:
 
 
 def kill_driver(driver: subprocess.Popen[bytes], toll: Toll, raylet_first: bool = False) -> None:
-    """Kill a driver; its cluster dies of that within seconds, which `bury` checks.
+    """Kill a driver; its cluster dies of that, most of it within seconds, which `bury` checks.
 
     raylet_first: and before it the raylet, as the loss of a node does; else it kills its workers when it goes.
     """
@@ -286,9 +286,12 @@ def kill_driver(driver: subprocess.Popen[bytes], toll: Toll, raylet_first: bool 
 
 
 def bury(toll: Toll) -> None:
-    """Wait until the clusters of dead drivers are gone; what stays is killed and noted."""
+    """Wait until the clusters of dead drivers are gone; what stays is killed and noted.
+
+    A worker that was being started waits for its dead cluster for a minute (Ray's timeout) before it gives up.
+    """
     with contextlib.suppress(TimeoutError):
-        wait_until(lambda: not alive(toll.orphans), 20, "clusters to die")
+        wait_until(lambda: not alive(toll.orphans), 90, "clusters to die")
     for process in alive(toll.orphans):
         toll.stragglers.append(title(process))
         kill(process)
