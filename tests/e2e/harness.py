@@ -288,8 +288,8 @@ def kill_driver(driver: subprocess.Popen[bytes], toll: Toll, raylet_first: bool 
 def bury(toll: Toll) -> None:
     """Wait until the clusters of dead drivers are gone; what stays is killed and noted.
 
-    Measured over 25 kills: a worker that was being started gives its dead cluster up after 25 s (4 times), an agent that
-    had no title yet after 70 s (once); all ended by themselves.
+    Measured over 25 kills: a worker that was being started gives its dead cluster up after 25 s (4 times), an agent
+    that had no title yet after 70 s (once); all ended by themselves.
     """
     with contextlib.suppress(TimeoutError):
         wait_until(lambda: not alive(toll.orphans), 90, "clusters to die")
